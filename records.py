@@ -1,0 +1,119 @@
+"""The words all folders share: candidates, trials, requests, outcomes, canonical JSON, seeds.
+
+Imports no folder of the package, neither torch nor Ray, and does no I/O.
+"""
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+JSON: TypeAlias = Any
+"""A value that `canonical` accepts: None, bool, int, finite float, str, list or tuple, dict with str keys."""
+
+EventSink: TypeAlias = Callable[[str, Mapping[str, JSON]], None]
+"""Where events go: called with a kind (`outcome`, `incumbent`, `failure`, ...) and its JSON fields."""
+
+
+def canonical(value: JSON) -> str:
+    """Return the one JSON text of `value`: keys sorted, no spaces, NaN and infinities refused.
+
+    Raises:
+        ValueError: a float is not finite.
+        TypeError: a value has no JSON form.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def digest(value: JSON) -> str:
+    """Return the SHA-256 of the canonical JSON of `value`, 64 hexadecimal digits."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def seed_of(seed: int, *purpose: str | int) -> int:
+    """Return the 64-bit seed that belongs to (run seed, purpose, index)."""
+    text = "\x1f".join([str(seed), *map(str, purpose)])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def generator(seed: int, *purpose: str | int) -> random.Random:
+    """Return a fresh generator for (run seed, purpose, index).
+
+    Python's generator, not NumPy's: `random()` and `getrandbits()` are promised to give the same stream in
+    every release, and a run is resumed by replaying its draws.
+
+    >>> generator(7, "random-search", 0).random() == generator(7, "random-search", 0).random()
+    True
+    """
+    return random.Random(seed_of(seed, *purpose))  # noqa: S311  a reproducible stream, not a secret
+
+
+@runtime_checkable
+class Candidate(Protocol):
+    """What a search proposes: frozen, hashable, with one text that names it."""
+
+    @property
+    def key(self) -> str:
+        """The canonical text: equal keys mean equal candidates."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The `index`-th candidate that one search asked, counted from 0."""
+
+    index: int
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """An evaluation that gave an answer.
+
+    `values` are raw (log-probabilities, answers, accuracies), never rewards; `cost` is what it took (layer
+    passes, tokens, seconds), which may differ from run to run and is no part of a result's bytes;
+    `artifacts` are names of files in the run folder.
+    """
+
+    values: Mapping[str, JSON]
+    cost: Mapping[str, float] = field(default_factory=dict)
+    artifacts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An evaluation that gave none: `reason` is a short type ("Timeout", "OutOfMemory"), `detail` a line."""
+
+    reason: str
+    detail: str = ""
+    retryable: bool = False
+
+
+Outcome: TypeAlias = Scored | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One evaluation to be paid for, as evaluators and the ledger see it.
+
+    Attributes:
+        candidate: The candidate's key.
+        item: The data item's content, as JSON: all that the values depend on, and nothing else.
+        seed: Seed of the evaluation, 0 where it draws nothing.
+        sample: Index of the sample, for evaluators that draw several.
+        group: Requests of one group share work (an item's paths share layer prefixes): run together, on one
+            worker, where possible. No part of the key.
+    """
+
+    candidate: str
+    item: JSON
+    seed: int = 0
+    sample: int = 0
+    group: str = ""
+
+
+def request_key(evaluator: str, version: int, spec: JSON, request: Request) -> str:
+    """Return the ledger key of `request` under an evaluator (its name, version number and whole spec)."""
+    return digest([evaluator, version, spec, request.item, request.candidate, request.seed, request.sample])
