@@ -1,0 +1,222 @@
+"""A resident model as a named Ray actor that every run of the cluster shares.
+
+`Host` is a plain class, tested without a cluster; `model_host` places it. Weights are mapped from one file, so
+the hosts of a node share their pages however many they are. Forward passes run in one thread beside the event
+loop, so that health checks answer while the model computes; what arrives meanwhile becomes the next batch.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from ..errors import ClusterError, PlaitError
+from ..records import JSON, Failed, Outcome, Request, Scored, digest
+from .evaluator import OptionScorer, ScorerSpec
+
+NAMESPACE = "plait"
+
+
+class HostBusy(PlaitError):
+    """The host's queue is full: `waiting` requests of at most `limit`; ask again later."""
+
+    def __init__(self, waiting: int, limit: int) -> None:
+        super().__init__(waiting, limit)
+        self.waiting, self.limit = waiting, limit
+
+    def __str__(self) -> str:
+        return f"model host: {self.waiting} requests wait, at most {self.limit} may"
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """Which model a host holds, and how.
+
+    Attributes:
+        source: A model source (`smollm2-135m`, a folder, ...), resolved on the host's own node.
+        scorer: What the values depend on; the host answers for its model, dtype, device and bos.
+        cache_bytes: For hidden states kept between calls.
+        queue: Requests that may wait.
+        replica: Which of several equal hosts; equal specs but for this give equal answers.
+        cpus: Cores that Ray reserves.
+        gpus: GPUs that Ray reserves, fractions allowed.
+        idle_seconds: Without lease and work for so long, a host ends itself.
+    """
+
+    source: str
+    scorer: ScorerSpec
+    cache_bytes: int = 1 << 30
+    queue: int = 4096
+    replica: int = 0
+    cpus: float = 1.0
+    gpus: float = 0.0
+    idle_seconds: float = 600.0
+
+    @property
+    def name(self) -> str:
+        """The actor's name: what a host is follows from it."""
+        parts = [self.scorer.model, self.scorer.dtype, self.scorer.device, self.scorer.bos, OptionScorer.version]
+        return f"host-{digest(parts)[:16]}-{self.replica}"
+
+
+@dataclass
+class _Call:
+    requests: list[Request]
+    scorer: ScorerSpec
+    answer: "asyncio.Future[list[Outcome]]" = field(repr=False)
+
+
+class Host:
+    """One resident model, answering every run that names its hash."""
+
+    def __init__(self, spec: HostSpec) -> None:
+        import torch
+
+        from .sources import ensure, weights_folder
+
+        # In the thread that computes, not here: OpenMP keeps the count per thread.
+        self._thread = ThreadPoolExecutor(1, "model", initializer=torch.set_num_threads, initargs=(1,))
+        local = ensure(spec.source)
+        if local.model_hash != spec.scorer.model:
+            raise ClusterError(spec.source, f"this node holds model {local.model_hash[:12]}, asked {spec.scorer.model[:12]}")
+        folder = weights_folder(local, spec.scorer.dtype)
+        self._spec = spec
+        self._scorer = self._thread.submit(OptionScorer.load, folder, spec.scorer, spec.cache_bytes).result()
+        self._calls: list[_Call] = []
+        self._waiting = 0
+        self._leases: dict[str, float] = {}
+        self._used = time.monotonic()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def describe(self) -> dict[str, JSON]:
+        """Return facts of the model that a driver needs: depth, batch invariance, process id."""
+        import os
+
+        import torch
+
+        self._start(self._retire_when_idle)
+        decoder = self._scorer.decoder
+        threads = await asyncio.get_running_loop().run_in_executor(self._thread, torch.get_num_threads)
+        invariant = threads == 1 and decoder.device.type == "cpu"
+        return {"depth": decoder.depth, "batch_invariant": invariant, "pid": os.getpid(), "waiting": self._waiting}
+
+    async def lease(self, run: str, seconds: float) -> None:
+        """Keep the host for `run` for `seconds` more; 0 gives it back."""
+        self._leases[run] = time.monotonic() + seconds
+        self._start(self._retire_when_idle)
+
+    async def score_paths(self, requests: Sequence[tuple[str, JSON]], scorer: Mapping[str, JSON]) -> list[dict[str, JSON]]:
+        """Score (path text, {"prompt", "options"}) requests.
+
+        Args:
+            requests: In any number; what other callers ask meanwhile runs in the same batches.
+            scorer: `mode` and `kv`, where they differ from the host's own.
+
+        Returns:
+            Per request `{"values", "cost"}` or `{"reason", "detail"}`, in order.
+
+        Raises:
+            HostBusy: more would wait than the queue holds.
+        """
+        if self._waiting + len(requests) > self._spec.queue:
+            raise HostBusy(self._waiting, self._spec.queue)
+        answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        work = [Request(candidate, item) for candidate, item in requests]
+        self._calls.append(_Call(work, replace(self._spec.scorer, **scorer), answer))
+        self._waiting += len(work)
+        self._start(self._serve)
+        return [_wire(outcome) for outcome in await answer]
+
+    async def _serve(self) -> None:
+        """Run what has arrived, merged into one batch a scorer spec, until nothing waits."""
+        loop = asyncio.get_running_loop()
+        while self._calls:
+            spec = self._calls[0].scorer
+            calls = [call for call in self._calls if call.scorer == spec]
+            self._calls = [call for call in self._calls if call.scorer != spec]
+            merged = [request for call in calls for request in call.requests]
+            try:
+                outcomes = await loop.run_in_executor(self._thread, self._scorer.evaluate, merged, spec)
+            except Exception as error:  # noqa: BLE001  every caller must hear of it, whatever it is
+                for call in calls:
+                    call.answer.set_exception(error)
+                outcomes = []
+            for call in calls if outcomes else []:
+                call.answer.set_result(outcomes[: len(call.requests)])
+                del outcomes[: len(call.requests)]
+            self._waiting -= len(merged)
+            self._used = time.monotonic()
+
+    def _start(self, work: Any) -> None:
+        """Run `work` as the one background task of its name."""
+        if not any(task.get_name() == work.__name__ for task in self._tasks):
+            task = asyncio.get_running_loop().create_task(work(), name=work.__name__)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _retire_when_idle(self) -> None:
+        """End this actor once no run leases it and nothing has been asked for `idle_seconds`."""
+        import ray
+
+        while True:
+            await asyncio.sleep(min(self._spec.idle_seconds, 5.0))
+            now = time.monotonic()
+            leased = any(until > now for until in self._leases.values())
+            if not leased and not self._waiting and now - self._used > self._spec.idle_seconds:
+                ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+
+
+def model_host(spec: HostSpec, *, timeout: float = 300.0) -> Any:
+    """Return the handle of the host for `spec`, started on first use; safe from many drivers at once.
+
+    A name may still point at an actor that just died, so the handle is asked before it is given out.
+
+    Raises:
+        ClusterError: no host answered in five rounds; the message names the last reason.
+    """
+    import ray
+
+    reason = "no answer"
+    for _ in range(5):
+        handle = (
+            ray.remote(Host)
+            .options(
+                name=spec.name,
+                namespace=NAMESPACE,
+                get_if_exists=True,
+                lifetime="detached",
+                max_restarts=-1,
+                max_task_retries=0,  # the paying path repeats, and nobody else
+                max_concurrency=256,
+                num_cpus=spec.cpus,
+                num_gpus=spec.gpus,
+                runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
+            )
+            .remote(spec)
+        )
+        try:
+            ray.get(handle.describe.remote(), timeout=timeout)
+        except ray.exceptions.GetTimeoutError as error:
+            raise ClusterError(spec.name, f"no host within {timeout:.0f} s: are {spec.cpus:g} CPUs free?") from error
+        except ray.exceptions.RayTaskError as error:
+            raise ClusterError(spec.name, str(error.cause)) from error
+        except ray.exceptions.RayActorError as error:
+            reason = str(error).strip().splitlines()[-1]
+            continue
+        return handle
+    raise ClusterError(spec.name, f"the host died five times: {reason}")
+
+
+def _wire(outcome: Outcome) -> dict[str, JSON]:
+    """Return an outcome as plain JSON: classes of ours would not survive a version on the other side."""
+    return asdict(outcome)
+
+
+def outcome_from_wire(wire: Mapping[str, JSON]) -> Outcome:
+    """Return the outcome that `score_paths` sent."""
+    return Failed(**wire) if "reason" in wire else Scored(**wire)
+
+
+__all__ = ["NAMESPACE", "Host", "HostBusy", "HostSpec", "model_host", "outcome_from_wire"]

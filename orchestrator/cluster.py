@@ -1,0 +1,45 @@
+"""The Ray cluster that a run uses: an existing one by address, else one of its own. Knows no models or methods."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import ClusterError
+
+
+@contextmanager
+def cluster(address: str | None, cpus: int) -> Iterator[str]:
+    """Connect to Ray for the length of a run; yields the address.
+
+    An address (or RAY_ADDRESS) is joined and left as it was found. Without one, a local cluster is started and
+    stopped again, unless this process is connected already, as a notebook may be.
+
+    Args:
+        address: `host:port`, `ray://...` or `auto`; None for RAY_ADDRESS or a local cluster.
+        cpus: Cores of a local cluster.
+
+    Raises:
+        ClusterError: nothing answers at the address.
+    """
+    import ray
+
+    # Under `uv run`, Ray would start every worker through uv, many times slower (ray#54344, ray#50961).
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if ray.is_initialized():
+        yield ray.get_runtime_context().gcs_address
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "plait"}
+    try:
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ClusterError(address or "local Ray", f"cannot connect ({first}); is the cluster up?") from error
+    try:
+        yield ray.get_runtime_context().gcs_address
+    finally:
+        ray.shutdown()

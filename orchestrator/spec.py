@@ -1,0 +1,99 @@
+"""Specs: one YAML or JSON file, one pydantic model; what is wrong is said in one line. Must not know methods."""
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ..errors import SpecError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
+    """Return `values` as a `model`.
+
+    Raises:
+        SpecError: a key is unknown (with the nearest known one) or a value cannot run; the first is named.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join([where, *map(str, first["loc"])])
+        if first["type"] == "extra_forbidden":
+            raise SpecError(place, first["loc"][-1], _nearest(model, first["loc"])) from error
+        raise SpecError(place, first["input"], _expected(first["msg"])) from error
+
+
+def read_spec(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML (or JSON) file.
+
+    Raises:
+        SpecError: the file is missing, is not YAML, or holds no mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(str(path), type(error).__name__, "a readable YAML file") from error
+    except yaml.YAMLError as error:
+        raise SpecError(str(path), str(error).replace("\n", " "), "a YAML file") from error
+    if not isinstance(values, dict):
+        raise SpecError(str(path), type(values).__name__, "a mapping of spec keys to values")
+    return values
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """Return "did you mean X?" with the known words nearest to `word`, or all of them."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"{close[0]}?" if close else f"one of {', '.join(known)}"
+
+
+def assignments(pairs: list[str]) -> dict[str, Any]:
+    """Return `a.b=value` texts (the command line's `--set`) as a nested mapping; values are read as YAML.
+
+    >>> assignments(["seed=3", "run.actors=2"])
+    {'seed': 3, 'run': {'actors': 2}}
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise SpecError("--set", pair, "key=value")
+        *parents, last = name.split(".")
+        place = values
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = yaml.safe_load(text)
+    return values
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `over` laid upon it, mapping by mapping."""
+    out = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+        out[key] = merged(out[key], value) if both else value
+    return out
+
+
+def as_json(model: BaseModel) -> dict[str, Any]:
+    """Return a spec as plain JSON values."""
+    plain: dict[str, Any] = json.loads(model.model_dump_json())
+    return plain
+
+
+def _nearest(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    for part in loc[:-1]:
+        inner = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    return "a known key: " + nearest(str(loc[-1]), list(model.model_fields))
+
+
+def _expected(message: str) -> str:
+    return message.removeprefix("Value error, ").removeprefix("Input should be ")
