@@ -1,9 +1,192 @@
 """What is searched over: frozen values, parsed and printed, nothing run. Imports no folder."""
 
 import re
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, field_validator
-
 from .errors import SpecError
+
+LONGEST = 4096
+"""Layers of a path at most, so that a typing slip like `0x99999999` is refused and not built."""
+
+_TOKEN = re.compile(r"\s*(\d+|[-,()x])")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerPath:
+    """A sequence of layer indices, repeats allowed: which layers of a decoder run, in which order.
+
+    The canonical text lists runs (`0-11`), repeats of one layer (`12x3`) and of a block (`(5-8)x2`):
+
+    >>> str(LayerPath((0, 1, 2, 2, 2, 5, 6, 5, 6)))
+    '0-1,2x3,(5-6)x2'
+    >>> LayerPath.parse("0-1,2x3,(5-6)x2").layers
+    (0, 1, 2, 2, 2, 5, 6, 5, 6)
+
+    Source: CoLa, arXiv 2507.07996, section 3.
+    """
+
+    layers: tuple[int, ...]
+    _text: list[str] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise SpecError("layer path", self.layers, "one layer or more")
+
+    def __eq__(self, other: object) -> bool:
+        return self.layers == other.layers if isinstance(other, LayerPath) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __str__(self) -> str:
+        if not self._text:
+            self._text.append(_print(self.layers))
+        return self._text[0]
+
+    @property
+    def key(self) -> str:
+        """The canonical text."""
+        return str(self)
+
+    @classmethod
+    def identity(cls, depth: int) -> Self:
+        """Return the path of the unmodified decoder."""
+        return cls(tuple(range(depth)))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the path that `text` names, canonical or not.
+
+        Raises:
+            SpecError: the text is no path; the error names the place.
+        """
+        return cls(tuple(_Parser(text).path()))
+
+    def check(self, depth: int) -> None:
+        """Refuse a layer that a decoder of `depth` layers does not have."""
+        for layer in self.layers:
+            if not 0 <= layer < depth:
+                raise SpecError(f"layer path {self}", layer, f"layers 0 to {depth - 1} of this model")
+
+    def edits(self, depth: int) -> str:
+        """Return how the path differs from the identity, for people: `skip 3-5; repeat 12 x2`."""
+        counts = [self.layers.count(layer) for layer in range(depth)]
+        skipped = [layer for layer in range(depth) if not counts[layer]]
+        parts = [f"skip {_print(tuple(skipped))}"] if skipped else []
+        parts += [f"repeat {layer} x{count}" for layer, count in enumerate(counts) if count > 1]
+        return "; ".join(parts) or "none"
+
+
+def _print(layers: Sequence[int]) -> str:
+    """Return the canonical text: at each place the shortest repeating block, else the longest rising run."""
+    parts: list[str] = []
+    at = 0
+    while at < len(layers):
+        period, times = _repeat(layers, at)
+        if times > 1:
+            block = _print(layers[at : at + period])
+            parts.append(f"{block}x{times}" if period == 1 else f"({block})x{times}")
+            at += period * times
+            continue
+        stop = at + 1
+        while stop < len(layers) and layers[stop] == layers[stop - 1] + 1 and _repeat(layers, stop)[1] == 1:
+            stop += 1
+        parts.append(str(layers[at]) if stop == at + 1 else f"{layers[at]}-{layers[stop - 1]}")
+        at = stop
+    return ",".join(parts)
+
+
+def _repeat(layers: Sequence[int], at: int) -> tuple[int, int]:
+    """Return (period, times) of the shortest block at `at` that comes twice or more at once; (1, 1) if none does."""
+    for period in range(1, (len(layers) - at) // 2 + 1):
+        if layers[at] != layers[at + period]:
+            continue
+        block, times = layers[at : at + period], 1
+        while layers[at + times * period : at + (times + 1) * period] == block:
+            times += 1
+        if times > 1:
+            return period, times
+    return 1, 1
+
+
+class _Parser:
+    """Recursive descent over `path := part (',' part)*`, `part := (int | int-int | '(' path ')') ['x' int]`."""
+
+    def __init__(self, text: str) -> None:
+        self._text, self._tokens, at = text, [], 0
+        while at < len(text.rstrip()):
+            match = _TOKEN.match(text, at)
+            if match is None:
+                raise self._error(text[at:].strip()[:10])
+            self._tokens.append(match[1])
+            at = match.end()
+        self._at = 0
+
+    def path(self) -> list[int]:
+        layers = self._sequence()
+        if self._at < len(self._tokens):
+            raise self._error(self._tokens[self._at])
+        return layers
+
+    def _sequence(self) -> list[int]:
+        layers = self._part()
+        while self._peek() == ",":
+            self._at += 1
+            layers += self._part()
+            self._bound(len(layers))
+        return layers
+
+    def _part(self) -> list[int]:
+        if self._peek() == "(":
+            self._at += 1
+            block = self._sequence()
+            self._take(")")
+        else:
+            block = self._run()
+        if self._peek() == "x":
+            self._at += 1
+            times = self._number()
+            if times < 1:
+                raise self._error(f"x{times}")
+            self._bound(len(block) * times)
+            block = block * times
+        return block
+
+    def _run(self) -> list[int]:
+        first = self._number()
+        if self._peek() != "-":
+            return [first]
+        self._at += 1
+        last = self._number()
+        if last <= first:
+            raise self._error(f"{first}-{last}")
+        self._bound(last - first)
+        return list(range(first, last + 1))
+
+    def _peek(self) -> str:
+        return self._tokens[self._at] if self._at < len(self._tokens) else ""
+
+    def _take(self, token: str) -> None:
+        if self._peek() != token:
+            raise self._error(self._peek() or "the end")
+        self._at += 1
+
+    def _number(self) -> int:
+        token = self._peek()
+        if not token.isdigit():
+            raise self._error(token or "the end")
+        self._at += 1
+        return int(token)
+
+    def _bound(self, length: int) -> None:
+        if length > LONGEST:
+            raise self._error(f"{length} layers")
+
+    def _error(self, got: str) -> SpecError:
+        expected = f"a path such as 0-11,12x3,(5-8)x2 of at most {LONGEST} layers"
+        return SpecError(f"layer path {self._text[:60]!r}", got, expected)

@@ -42,7 +42,7 @@ class HostSpec:
         replica: Which of several equal hosts; equal specs but for this give equal answers.
         cpus: Cores that Ray reserves.
         gpus: GPUs that Ray reserves, fractions allowed.
-        idle_seconds: Without lease and work for so long, a host ends itself.
+        idle_seconds: A host that was asked nothing for so long ends itself; a run's calls are its lease.
     """
 
     source: str
@@ -86,7 +86,6 @@ class Host:
         self._scorer = self._thread.submit(OptionScorer.load, folder, spec.scorer, spec.cache_bytes).result()
         self._calls: list[_Call] = []
         self._waiting = 0
-        self._leases: dict[str, float] = {}
         self._used = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -101,11 +100,6 @@ class Host:
         threads = await asyncio.get_running_loop().run_in_executor(self._thread, torch.get_num_threads)
         invariant = threads == 1 and decoder.device.type == "cpu"
         return {"depth": decoder.depth, "batch_invariant": invariant, "pid": os.getpid(), "waiting": self._waiting}
-
-    async def lease(self, run: str, seconds: float) -> None:
-        """Keep the host for `run` for `seconds` more; 0 gives it back."""
-        self._leases[run] = time.monotonic() + seconds
-        self._start(self._retire_when_idle)
 
     async def score_paths(self, requests: Sequence[tuple[str, JSON]], scorer: Mapping[str, JSON]) -> list[dict[str, JSON]]:
         """Score (path text, {"prompt", "options"}) requests.
@@ -157,14 +151,12 @@ class Host:
             task.add_done_callback(self._tasks.discard)
 
     async def _retire_when_idle(self) -> None:
-        """End this actor once no run leases it and nothing has been asked for `idle_seconds`."""
+        """End this actor once nothing has been asked for `idle_seconds`: every call renews the lease."""
         import ray
 
         while True:
             await asyncio.sleep(min(self._spec.idle_seconds, 5.0))
-            now = time.monotonic()
-            leased = any(until > now for until in self._leases.values())
-            if not leased and not self._waiting and now - self._used > self._spec.idle_seconds:
+            if not self._waiting and time.monotonic() - self._used > self._spec.idle_seconds:
                 ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
 
