@@ -114,6 +114,18 @@ class Request:
     group: str = ""
 
 
-def request_key(evaluator: str, version: int, spec: JSON, request: Request) -> str:
-    """Return the ledger key of `request` under an evaluator (its name, version number and whole spec)."""
-    return digest([evaluator, version, spec, request.item, request.candidate, request.seed, request.sample])
+def evaluator_digest(name: str, version: int, spec: JSON) -> str:
+    """Return the digest of an evaluator: its name, version number and whole spec (model hash, dtype, ...)."""
+    return digest([name, version, spec])
+
+
+def request_key(evaluator: str, item: str, request: Request) -> str:
+    """Return the ledger key of `request`.
+
+    Args:
+        evaluator: From `evaluator_digest`.
+        item: `digest(request.item)`, given apart because one item has many requests.
+        request: What is to be evaluated.
+    """
+    parts = [evaluator, item, request.candidate, str(request.seed), str(request.sample)]
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()

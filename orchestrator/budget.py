@@ -1,0 +1,102 @@
+"""Budgets that hold under concurrency: the upper price is reserved before dispatch and settled after."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+
+from ..errors import SpecError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that a run may spend; None: no limit.
+
+    Attributes:
+        evaluations: Outcomes paid for; what the ledger holds already is free.
+        calls: Calls to endpoints.
+        tokens: Tokens of endpoints, in and out.
+        usd: Money, in US dollars.
+        seconds: Wall time of this start of the run.
+    """
+
+    evaluations: int | None = None
+    calls: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if value is not None and value < 0:
+                raise SpecError(f"budget.{limit.name}", value, "0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What one evaluation costs at most. `usd=None`: not known, which a money budget refuses."""
+
+    calls: int = 0
+    tokens: int = 0
+    usd: float | None = 0.0
+
+
+@dataclass
+class Budget:
+    """What was spent and what is reserved, against limits.
+
+    Attributes:
+        limits: The most that may be spent.
+        clock: Seconds, monotonic.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    clock: Callable[[], float] = time.monotonic
+    spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_COUNTED, 0.0))
+    _reserved: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_COUNTED, 0.0))
+    _started: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._started = self.clock()
+
+    def check(self, price: Price) -> None:
+        """Refuse a price that cannot be held to: money is limited and the price is not known."""
+        if self.limits.usd is not None and price.usd is None:
+            raise SpecError("budget.usd", self.limits.usd, "a known price for every endpoint; give a price table")
+
+    def reserve(self, price: Price) -> str | None:
+        """Set the upper price aside; return None, or the name of the limit that it would break."""
+        if self.limits.seconds is not None and self.clock() - self._started >= self.limits.seconds:
+            return "seconds"
+        parts = _parts(price)
+        for name, part in parts.items():
+            limit = getattr(self.limits, name)
+            if limit is not None and self.spent[name] + self._reserved[name] + part > limit:
+                return name
+        for name, part in parts.items():
+            self._reserved[name] += part
+        return None
+
+    def settle(self, price: Price, cost: Mapping[str, float] | None) -> None:
+        """Replace a reservation by what it took; None: nothing was evaluated, and nothing is owed."""
+        for name, part in _parts(price).items():
+            self._reserved[name] -= part
+            if cost is not None:
+                self.spent[name] += 1.0 if name == "evaluations" else cost.get(name, part)
+
+    def count(self, cost: Mapping[str, float]) -> None:
+        """Count an outcome that this run paid for before it was interrupted."""
+        for name in _COUNTED:
+            self.spent[name] += 1.0 if name == "evaluations" else cost.get(name, 0.0)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the start."""
+        return self.clock() - self._started
+
+
+_COUNTED = ("evaluations", "calls", "tokens", "usd")
+
+
+def _parts(price: Price) -> dict[str, float]:
+    return {"evaluations": 1.0, "calls": price.calls, "tokens": price.tokens, "usd": price.usd or 0.0}

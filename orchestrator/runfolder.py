@@ -1,0 +1,148 @@
+"""A run as a folder: what was asked, what was paid, what came out. `plait resume` needs nothing else.
+
+    run.json        format version, run id, method, when it was made
+    spec.json       the spec as resolved: every default filled in, model hash, digest of the data
+    data.jsonl      the data items
+    ledger.db       outcomes (unless the spec names another ledger)
+    events.jsonl    the stream of events
+    result.json     the result: the same bytes for the same spec and seed
+    timing.json     what differs from run to run: seconds, host names, spend
+    report.html     the report
+"""
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..errors import RunFolderError
+from ..records import JSON
+
+FORMAT = 1
+"""Raise it when a folder of the old kind can no longer be continued."""
+
+HOW = "run"
+"""The part of a spec that says how a run is carried out: it may change between starts."""
+
+
+class RunFolder:
+    """One run's files. Make it with `create` or `open`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.info: dict[str, JSON] = json.loads((path / "run.json").read_text())
+
+    @classmethod
+    def create(cls, path: Path, method: str) -> "RunFolder":
+        """Return the run in `path`, made if the folder is absent or empty.
+
+        Raises:
+            RunFolderError: the folder holds something else, or cannot be made.
+        """
+        if (path / "run.json").exists():
+            return cls.open(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                raise RunFolderError(str(path), "holds files that are no run; give an empty or a new folder")
+            made = datetime.now(UTC).isoformat(timespec="seconds")
+            info = {"format": FORMAT, "id": secrets.token_hex(8), "method": method, "made": made}
+            write_json(path / "run.json", info)
+        except OSError as error:
+            raise RunFolderError(str(path), f"cannot be written ({error.strerror})") from error
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """Return an existing run.
+
+        Raises:
+            RunFolderError: there is none, it cannot be read, or it is of another format.
+        """
+        try:
+            info = json.loads((path / "run.json").read_text())
+            version = info["format"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunFolderError(str(path), "no run folder: run.json is missing or unreadable") from error
+        if version != FORMAT:
+            raise RunFolderError(str(path), f"run of format {version}, this Plait continues format {FORMAT}")
+        return cls(path)
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return str(self.info["id"])
+
+    def settle_spec(self, spec: Mapping[str, JSON]) -> None:
+        """Write the spec on the first start; on a later one, refuse any other.
+
+        Raises:
+            RunFolderError: a field differs; the error names the fields with both values.
+        """
+        file = self.path / "spec.json"
+        if file.exists():
+            before = json.loads(file.read_text())
+            names = sorted(
+                name for name in {*before, *spec} - {HOW} if before.get(name) != json.loads(json.dumps(spec.get(name)))
+            )
+            if names:
+                changes = "; ".join(f"{name}: {before.get(name)!r} then, {spec.get(name)!r} now" for name in names)
+                raise RunFolderError(str(self.path), f"holds a run of another spec ({changes})")
+        write_json(file, spec)
+
+    def spec(self) -> dict[str, JSON]:
+        """Return the spec of the run.
+
+        Raises:
+            RunFolderError: it was never started.
+        """
+        try:
+            values: dict[str, JSON] = json.loads((self.path / "spec.json").read_text())
+        except (OSError, ValueError) as error:
+            raise RunFolderError(str(self.path), "no readable spec.json") from error
+        return values
+
+    def result(self) -> dict[str, JSON]:
+        """Return the result.
+
+        Raises:
+            RunFolderError: there is none yet.
+        """
+        try:
+            values: dict[str, JSON] = json.loads((self.path / "result.json").read_text())
+        except (OSError, ValueError) as error:
+            raise RunFolderError(str(self.path), "no result yet; continue the run: plait resume") from error
+        return values
+
+    @contextmanager
+    def driving(self) -> Iterator[None]:
+        """Hold the folder as its one driver.
+
+        Raises:
+            RunFolderError: another process drives this run.
+        """
+        with (self.path / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunFolderError(str(self.path), "another process works on this run") from error
+            yield
+
+
+def write_json(path: Path, value: JSON) -> None:
+    """Write readable JSON with sorted keys, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, whole or not at all: a draft beside it, flushed to disk, then renamed."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

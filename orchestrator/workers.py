@@ -1,0 +1,167 @@
+"""Who evaluates: the contracts of evaluators and workers, and the plain workers. Knows no method and no ledger."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from ..errors import ClusterError, WorkerLost
+from ..records import JSON, Failed, Outcome, Request, Scored
+
+
+class Identity(Protocol):
+    """What the ledger knows an evaluator by."""
+
+    @property
+    def name(self) -> str:
+        """A short name."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Raised whenever a change of the code may change a value."""
+        ...
+
+    @property
+    def spec(self) -> JSON:
+        """All else that its values depend on: model hash, dtype, template, parser."""
+        ...
+
+
+class Evaluator(Identity, Protocol):
+    """Turns requests into raw values; a plain object, tested without a cluster."""
+
+    def evaluate(self, requests: Sequence[Request]) -> list[Outcome]:
+        """Return one outcome a request, in order; a request that goes wrong is `Failed`, never a score."""
+        ...
+
+
+class Worker(Protocol):
+    """Something that runs batches, near or far."""
+
+    name: str
+
+    async def run(self, requests: Sequence[Request]) -> list[Outcome]:
+        """Return one outcome a request, in order.
+
+        Raises:
+            WorkerLost: it died or is restarting; nothing is known of the batch.
+        """
+        ...
+
+    async def revive(self) -> None:
+        """Make the worker usable again.
+
+        Raises:
+            WorkerLost: it cannot be.
+        """
+        ...
+
+
+class InlineWorker:
+    """Runs an evaluator in a thread of this process."""
+
+    def __init__(self, evaluator: Evaluator, name: str = "inline") -> None:
+        self.name, self._evaluator = name, evaluator
+        self._thread = ThreadPoolExecutor(1, name)
+
+    async def run(self, requests: Sequence[Request]) -> list[Outcome]:
+        """Evaluate the batch."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._evaluator.evaluate, requests)
+
+    async def revive(self) -> None:
+        """Do nothing: this process is alive."""
+
+
+class EvaluatorActor:
+    """Holds one evaluator in a Ray actor; plain, so that it is tested without a cluster."""
+
+    def __init__(self, make: Callable[[], Evaluator]) -> None:
+        self._evaluator = make()
+
+    def ready(self) -> bool:
+        """Return True: the evaluator was made."""
+        return True
+
+    def evaluate(self, rows: Sequence[tuple[str, JSON, int, int]]) -> list[dict[str, JSON]]:
+        """Evaluate requests as plain rows and return plain outcomes: no class of ours crosses the wire."""
+        return [to_wire(outcome) for outcome in self._evaluator.evaluate([Request(*row) for row in rows])]
+
+
+class RayWorker:
+    """An `EvaluatorActor` on a cluster; Ray restarts it, the paying path repeats its work."""
+
+    def __init__(self, name: str, handle: Any) -> None:
+        self.name, self._handle = name, handle
+
+    async def run(self, requests: Sequence[Request]) -> list[Outcome]:
+        """Send the batch as one call."""
+        import ray
+
+        rows = [(request.candidate, request.item, request.seed, request.sample) for request in requests]
+        try:
+            wires = await self._handle.evaluate.remote(rows)
+        except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
+            raise WorkerLost(self.name, first_line(error)) from error
+        except ray.exceptions.RayTaskError as error:
+            detail = first_line(error.cause)
+            return [Failed(type(error.cause).__name__, detail)] * len(requests)
+        return [from_wire(wire) for wire in wires]
+
+    async def revive(self) -> None:
+        """Wait until Ray has restarted the actor."""
+        import ray
+
+        try:
+            await asyncio.wait_for(_answer(self._handle.ready.remote()), timeout=60)
+        except (ray.exceptions.RayActorError, TimeoutError) as error:
+            raise WorkerLost(self.name, first_line(error)) from error
+
+    def kill(self) -> None:
+        """End the actor for good."""
+        import ray
+
+        ray.kill(self._handle, no_restart=True)
+
+
+def start_ray_workers(make: Callable[[], Evaluator], count: int, *, cpus: float = 1.0) -> list[RayWorker]:
+    """Start `count` actors of one torch thread each; the caller ends them with `kill`.
+
+    Raises:
+        ClusterError: they are not placed within a minute.
+    """
+    import ray
+
+    options = {"max_restarts": -1, "max_task_retries": 0, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1"}}}
+    actor = ray.remote(EvaluatorActor)
+    handles = [actor.options(num_cpus=cpus, **options).remote(make) for _ in range(count)]
+    try:
+        ray.get([handle.ready.remote() for handle in handles], timeout=60)
+    except (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError) as error:
+        for handle in handles:
+            ray.kill(handle)
+        raise ClusterError("Ray", f"{count} actors of {cpus:g} CPUs were not placed: {first_line(error)}") from error
+    return [RayWorker(f"worker-{index}", handle) for index, handle in enumerate(handles)]
+
+
+def to_wire(outcome: Outcome) -> dict[str, JSON]:
+    """Return an outcome as plain JSON."""
+    return asdict(outcome)
+
+
+def from_wire(wire: dict[str, JSON]) -> Outcome:
+    """Return the outcome that `to_wire` wrote."""
+    if "reason" in wire:
+        return Failed(**wire)
+    return Scored(wire["values"], wire["cost"], tuple(wire["artifacts"]))
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+async def _answer(reference: Any) -> Any:
+    return await reference
