@@ -1,1 +1,72 @@
-"""."""
+"""Plait: search over networks of layers, weights, agents and judges, as actor graphs on Ray.
+
+The names below load what they need when first used: `import plait` loads neither torch nor Ray.
+
+>>> from plait import LayerPath
+>>> LayerPath.parse("0-11,12x3,13-29").layers[11:15]
+(11, 12, 12, 12)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .candidates import LayerPath
+    from .errors import PlaitError
+    from .models.decoder import LayeredDecoder
+    from .models.executor import PathExecutor
+    from .models.sources import ensure
+    from .orchestrator.ledger import Ledger
+    from .orchestrator.recipes.cola import CoLa
+    from .orchestrator.recipes.cola_result import CoLaResult
+    from .orchestrator.study import Strand, Study
+    from .search.halving import SuccessiveHalving
+    from .search.mcts import MCTS
+    from .search.random_search import RandomSearch
+    from .search.tree import TreeSearch
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "CoLa": "orchestrator.recipes.cola",
+    "CoLaResult": "orchestrator.recipes.cola_result",
+    "LayerPath": "candidates",
+    "LayeredDecoder": "models.decoder",
+    "Ledger": "orchestrator.ledger",
+    "MCTS": "search.mcts",
+    "PathExecutor": "models.executor",
+    "PlaitError": "errors",
+    "RandomSearch": "search.random_search",
+    "Strand": "orchestrator.study",
+    "Study": "orchestrator.study",
+    "SuccessiveHalving": "search.halving",
+    "TreeSearch": "search.tree",
+    "ensure": "models.sources",
+}
+
+__all__ = [
+    "MCTS",
+    "CoLa",
+    "CoLaResult",
+    "LayerPath",
+    "LayeredDecoder",
+    "Ledger",
+    "PathExecutor",
+    "PlaitError",
+    "RandomSearch",
+    "Strand",
+    "Study",
+    "SuccessiveHalving",
+    "TreeSearch",
+    "ensure",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'plait' has no attribute {name!r}")
+    return getattr(import_module(f".{_PLACES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

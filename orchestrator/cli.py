@@ -1,0 +1,199 @@
+"""The command line: parses, calls one function, prints. Results go to stdout, all else to stderr.
+
+Exit codes: 0 done; 1 failures above the threshold; 2 bad input; 3 budget reached, the partial result is valid;
+4 a dependency (network, cluster, store) is missing; 130 and 143 after SIGINT and SIGTERM.
+
+A command imports what it runs, so that `plait --help` stays instant.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import PlaitError, SpecError
+from .commands_models import app as models_app
+
+app = typer.Typer(
+    help="Search over networks of layers, weights, agents and judges, as actor graphs on Ray.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(models_app, name="models", help="Fetch, list, describe and remove models.")
+
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder; an existing run of the same spec is continued.")]
+Address = Annotated[str | None, typer.Option("--address", help="An existing Ray cluster; RAY_ADDRESS counts too.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what the run would ask for, and run nothing.")]
+PartialOk = Annotated[bool, typer.Option("--partial-ok", help="Exit 0 with a valid partial result.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Any spec field: key=value, run.actors=2.")]
+Actors = Annotated[int | None, typer.Option("--actors", help="Model hosts, one core each.")]
+Evaluations = Annotated[int | None, typer.Option("--budget-evaluations", help="Evaluations to pay for at most.")]
+Seconds = Annotated[float | None, typer.Option("--budget-seconds", help="Seconds of wall time at most.")]
+
+
+@app.command()
+def demo(out: Out = None, address: Address = None, json: Json = False, quiet: Quiet = False) -> None:
+    """Search a real model over the questions that come with Plait: a few minutes on two cores."""
+    from .commands_run import Options, run_spec
+
+    values = {"method": "cola", "limit": 32, "simulations": 24, "menu": 4}
+    run_spec(values, Options(out, address, json, quiet))
+
+
+@app.command()
+def cola(
+    model: Annotated[str, typer.Option(help="Alias, hf:org/name@rev, folder, gguf:file, pypi:package==v#file.")] = "smollm2-135m",
+    data: Annotated[str, typer.Option(help="JSON lines of id, question, choices, answer.")] = "plait:questions",
+    profile: Annotated[str | None, typer.Option(help="plait, cola-paper, polar-code, drllm or repolar.")] = None,
+    simulations: Annotated[int | None, typer.Option(help="Paths per item beside the identity.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Use the first so many questions.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Every random draw follows from it.")] = None,
+    actors: Actors = None,
+    budget_evaluations: Evaluations = None,
+    budget_seconds: Seconds = None,
+    settings: Set = None,
+    out: Out = None,
+    address: Address = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+    partial_ok: PartialOk = False,
+) -> None:
+    """Search, per question, which layers of a model to run, skip or repeat (CoLa, arXiv 2507.07996)."""
+    from .commands_run import Options, run_spec
+    from .spec import assignments, merged
+
+    flags = {"model": model, "data": data, "profile": profile, "simulations": simulations, "limit": limit, "seed": seed}
+    run = {"actors": actors, "budget_evaluations": budget_evaluations, "budget_seconds": budget_seconds}
+    values: dict[str, Any] = {"method": "cola", **_given(flags), "run": _given(run)}
+    values = merged(values, assignments(settings or []))
+    run_spec(values, Options(out, address, json, quiet, dry_run, partial_ok))
+
+
+@app.command()
+def run(
+    spec: Annotated[Path, typer.Argument(help="YAML file: method, and the fields of its spec.")],
+    settings: Set = None,
+    out: Out = None,
+    address: Address = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+    partial_ok: PartialOk = False,
+) -> None:
+    """Run SPEC; with an --out that holds a run of the same spec, continue that."""
+    from .commands_run import Options, run_spec
+    from .spec import assignments, merged, read_spec
+
+    values = merged(read_spec(spec), assignments(settings or []))
+    run_spec(values, Options(out, address, json, quiet, dry_run, partial_ok), where=str(spec))
+
+
+@app.command()
+def resume(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    settings: Annotated[list[str] | None, typer.Option("--set", help="How to carry it out: run.actors=2.")] = None,
+    address: Address = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    partial_ok: PartialOk = False,
+) -> None:
+    """Continue RUN from its ledger; what is in it is not paid again."""
+    from .commands_run import Options, resume_run
+    from .spec import assignments
+
+    changes = assignments(settings or [])
+    if set(changes) - {"run"}:
+        raise SpecError("--set", ", ".join(sorted(set(changes) - {"run"})), "run.* only: a run keeps its spec")
+    resume_run(run, changes.get("run", {}), Options(run, address, json, quiet, partial_ok=partial_ok))
+
+
+@app.command("list")
+def list_(
+    folder: Annotated[Path, typer.Argument(help="Folder of run folders.")] = Path("runs"), json: Json = False
+) -> None:
+    """List the runs in FOLDER."""
+    from .commands_show import list_runs
+
+    list_runs(folder, as_json=json)
+
+
+@app.command()
+def show(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the run ends.")] = False,
+    json: Json = False,
+) -> None:
+    """Show the figures of RUN, or how far it is."""
+    from .commands_show import show_run
+
+    show_run(run, follow=follow, as_json=json)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
+    """Write report.html of RUN again and print where it is."""
+    from .commands_show import write_report
+
+    typer.echo(write_report(run))
+
+
+@app.command()
+def score(
+    data: Annotated[str, typer.Option(help="JSON lines of id, question, choices, answer.")],
+    path: Annotated[str, typer.Option(help="Layer path, such as 0-11,12x3,13-29; default: the model as it is.")] = "",
+    model: Annotated[str, typer.Option(help="Model source.")] = "smollm2-135m",
+    out: Annotated[Path, typer.Option(help="JSON lines, one an item.")] = Path("scores.jsonl"),
+    limit: Annotated[int | None, typer.Option(help="Use the first so many questions.")] = None,
+    bos: Annotated[str, typer.Option(help="Beginning-of-sequence token: auto, always or never.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    alone: Annotated[bool, typer.Option("--alone", help="Canonical mode: nothing shared or batched.")] = False,
+    json: Json = False,
+) -> None:
+    """Score every question's options along one layer path."""
+    from .recipes.score import score_file
+
+    line = score_file(model, data, path, out, limit=limit, bos=bos, dtype=dtype, alone=alone)
+    if json:
+        import json as codec
+
+        typer.echo(codec.dumps(line))
+    else:
+        typer.echo(f"{line['items']} items, {line['path']}: " + ", ".join(f"{n} {v:.3f}" for n, v in line["accuracy"].items()))
+
+
+@app.command()
+def doctor(address: Address = None, json: Json = False) -> None:
+    """Check this machine: versions, memory, Ray, cache, models, store; each line says what to do."""
+    from .doctor import doctor_command
+
+    doctor_command(address, as_json=json)
+
+
+def main() -> None:
+    """Run the command line; every error of ours is one line and an exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except PlaitError as error:
+        typer.echo(f"plait: {error}", err=True)
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except Exception as error:
+        if not hasattr(error, "show") or not hasattr(error, "exit_code"):
+            raise
+        error.show()  # usage errors of the command line itself
+        code = error.exit_code
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _given(flags: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+if __name__ == "__main__":
+    main()

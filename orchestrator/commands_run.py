@@ -1,0 +1,134 @@
+"""What `plait run`, `cola`, `demo` and `resume` share: signals, progress, the last lines, the exit code."""
+
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import typer
+
+from ..errors import SpecError
+from ..records import JSON
+from .events import Event
+from .progress import Progress
+from .runfolder import RunFolder
+from .spec import nearest
+
+RECIPES = {"cola": "plait.orchestrator.recipes.cola:CoLa"}
+"""Methods by name; a new method is one line here."""
+
+
+class Result(Protocol):
+    """A finished run of any method."""
+
+    folder: Path
+    status: str
+    data: dict[str, Any]
+
+    def line(self) -> str:
+        """Return the outcome in a line."""
+        ...
+
+
+class Recipe(Protocol):
+    """A method's run, made from a spec."""
+
+    def subscribe(self, subscriber: Callable[[Event], None]) -> "Recipe":
+        """Hand every event to `subscriber`."""
+        ...
+
+    def plan(self) -> dict[str, JSON]:
+        """Return what the run would ask for at most."""
+        ...
+
+    def request_stop(self, reason: str) -> None:
+        """Let the run end soon with a valid partial result."""
+        ...
+
+    def run(self, out: Path | None, *, address: str | None) -> Result:
+        """Run, or continue."""
+        ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """Flags that every run has."""
+
+    out: Path | None = None
+    address: str | None = None
+    json: bool = False
+    quiet: bool = False
+    dry_run: bool = False
+    partial_ok: bool = False
+
+
+def recipe(method: object, where: str = "spec") -> Any:
+    """Return the class of `method`.
+
+    Raises:
+        SpecError: there is no such method; the error names the nearest.
+    """
+    if method not in RECIPES:
+        raise SpecError(f"{where}.method", method, "a known method: " + nearest(str(method), list(RECIPES)))
+    module, _, name = RECIPES[str(method)].partition(":")
+    return getattr(import_module(module), name)
+
+
+def run_spec(values: dict[str, Any], options: Options, where: str = "spec") -> None:
+    """Run the spec's method; ends the process with the run's exit code."""
+    made = recipe(values.get("method"), where).from_spec(values)
+    if options.dry_run:
+        plan = made.plan()
+        typer.echo(json.dumps(plan) if options.json else "\n".join(f"{name:12} {plan[name]}" for name in plan))
+        return
+    _carry_out(made, options)
+
+
+def resume_run(folder: Path, changes: dict[str, Any], options: Options) -> None:
+    """Continue the run in `folder`."""
+    method = RunFolder.open(folder).info["method"]
+    _carry_out(recipe(method, str(folder)).resume(folder, changes), options)
+
+
+def _carry_out(made: Recipe, options: Options) -> None:
+    if options.json:
+        typer.echo(json.dumps({"event": "launch"}))
+        made.subscribe(lambda event: typer.echo(event.line()))
+    with contextlib.ExitStack() as stack:
+        if not options.json and not options.quiet:
+            made.subscribe(stack.enter_context(Progress()))
+        caught = stack.enter_context(_signals(made))
+        result = made.run(options.out, address=options.address)
+    code = 128 + caught[0] if caught else 3 if result.status == "STOPPED" else 0
+    if options.json:
+        typer.echo(json.dumps({"event": "done", "status": result.status, "folder": str(result.folder)}))
+    else:
+        from .commands_show import print_result
+
+        print_result(result)
+    raise typer.Exit(0 if code == 3 and options.partial_ok else code)
+
+
+@contextlib.contextmanager
+def _signals(made: Recipe) -> Iterator[list[int]]:
+    """Drain on the first SIGINT or SIGTERM, end at once on the second; yields the signals that came."""
+    caught: list[int] = []
+
+    def handle(number: int, _: object) -> None:
+        if caught:
+            os._exit(128 + number)  # at once means at once: the ledger holds what was recorded
+        caught.append(number)
+        typer.echo("plait: stopping; what is in flight is recorded (again to end at once)", err=True)
+        made.request_stop(f"signal: {signal.Signals(number).name}")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
