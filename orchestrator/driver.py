@@ -127,10 +127,7 @@ class Driver:
             if late:
                 await self._in_thread(self._ledger.release, self._run, list(late))
             found |= late
-        for row in found.values():
-            self.counts.found += 1
-            if row.run == self._run:
-                self._budget.count(row.outcome.cost)
+        self.counts.found += len(found)
         self._core.looked_up(jobs, {key: row.outcome for key, row in found.items()}, granted)
 
     def _dispatch(self) -> None:

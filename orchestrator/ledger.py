@@ -152,6 +152,11 @@ class Ledger:
                 for table in (outcomes, failures, claims)
             }
 
+    def costs(self, run: str) -> list[dict[str, float]]:
+        """Return the cost of every outcome that `run` paid for, so that a resumed run's budget counts them."""
+        with self._errors(), self._reader.connect() as connection:
+            return [json.loads(cost) for cost in connection.scalars(sa.select(outcomes.c.cost).where(outcomes.c.run == run))]
+
     def failures(self) -> list[Failed]:
         """Return every failure that was recorded, in order."""
         with self._errors(), self._reader.connect() as connection:

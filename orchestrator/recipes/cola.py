@@ -254,7 +254,10 @@ class _Session:
         workers = host_workers(host, spec.run.actors)
         events("hosts", {"actors": len(workers), "seconds": round(time.monotonic() - started, 3)})
         limits = Limits(evaluations=spec.run.budget_evaluations, seconds=spec.run.budget_seconds)
-        return cls(folder.id, ScorerIdentity(scorer), workers, ledger, Budget(limits))
+        budget = Budget(limits)
+        for cost in ledger.costs(folder.id):  # paid before this start
+            budget.count(cost)
+        return cls(folder.id, ScorerIdentity(scorer), workers, ledger, budget)
 
     def alone(self) -> "_Session":
         """Return the same session in canonical mode: nothing shared, nothing batched."""
