@@ -172,11 +172,11 @@ class TreeSearch:
         chain = [self.root]
         while not self.root.closed:
             node = chain[-1]
-            best = None if self._may_widen(node) else self._best(node)
+            best = None if self._may_widen(node) else self.best(node)
             if best is not None:
                 chain.append(best)
             elif node.untried is None or node.untried:
-                child = self._expand(node, randrange)
+                child = self.expand(node, randrange)
                 if child is not None:
                     return [*chain, child]
             else:
@@ -194,7 +194,7 @@ class TreeSearch:
             return True
         return len(node.children) < max(1, math.ceil(widening * math.sqrt(node.visits + node.pending)))
 
-    def _expand(self, node: Node, randrange: Callable[[int], int]) -> Node | None:
+    def expand(self, node: Node, randrange: Callable[[int], int]) -> Node | None:
         """Take one untried action; return its node if it is new, None if it was met before or none is left."""
         if node.untried is None:
             node.untried = list(self._problem.actions(node.state))
@@ -213,19 +213,21 @@ class TreeSearch:
             node.children.append(known)
         return None
 
-    def _best(self, node: Node) -> Node | None:
+    def best(self, node: Node) -> Node | None:
         """Return the open child of the largest upper confidence bound, the first of equals; None if none is open."""
-        weight, cost_weight, sign = self._settings.exploration, self._settings.cost_weight, node.sign
+        cost_weight, sign = self._settings.cost_weight, node.sign
         mean = node.total / node.visits if node.visits else 0.0
-        log = math.log(node.visits + node.pending + 1)
-        best, highest = None, -math.inf
+        spread = self._settings.exploration * math.sqrt(math.log(node.visits + node.pending + 1))
+        best, highest, sqrt = None, -math.inf, math.sqrt
         for child in node.children:
             if child.closed:
                 continue
-            value = child.total / child.visits if child.visits else mean
-            count = child.visits + child.pending
+            visits = child.visits
+            value = sign * (child.total / visits if visits else mean)
             # A count of 0 is a child whose evaluation failed: seen once, it must not draw every later descent.
-            bound = sign * value + weight * math.sqrt(log / (count or 1)) - cost_weight * child.cost
+            bound = value + spread / sqrt(visits + child.pending or 1)
+            if cost_weight:
+                bound -= cost_weight * child.cost
             if bound > highest:
                 best, highest = child, bound
         return best
