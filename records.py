@@ -47,7 +47,7 @@ def generator(seed: int, *purpose: str | int) -> random.Random:
     >>> generator(7, "random-search", 0).random() == generator(7, "random-search", 0).random()
     True
     """
-    return random.Random(seed_of(seed, *purpose))  # noqa: S311  a reproducible stream, not a secret
+    return random.Random(seed_of(seed, *purpose))
 
 
 @runtime_checkable

@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass
 
 from mcts import mcts as PackageMcts  # noqa: N812
-
 from plait.search.mcts import MCTS
 
 

@@ -69,7 +69,7 @@ class LayeredDecoder:
             )
         except (OSError, ValueError) as error:
             raise SourceError(str(folder), f"not a model that transformers can load ({error})") from error
-        return cls(model.to(device), min_rows=min_rows)
+        return cls(torch.nn.Module.to(model, device), min_rows=min_rows)
 
     @property
     def row_independent(self) -> bool:
@@ -104,9 +104,7 @@ class LayeredDecoder:
         """Return which rotary table `layer` takes: "" where all layers share one."""
         return self._kinds[layer]
 
-    def run_layer(
-        self, layer: int, hidden: Tensor, rotary: tuple[Tensor, Tensor], spans: Sequence[Span]
-    ) -> Tensor:
+    def run_layer(self, layer: int, hidden: Tensor, rotary: tuple[Tensor, Tensor], spans: Sequence[Span]) -> Tensor:
         """Run one layer over the rows of `spans`.
 
         Args:
@@ -131,9 +129,7 @@ class LayeredDecoder:
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
     @torch.inference_mode()
-    def forward(
-        self, tokens: Tensor, path: Sequence[int], *, start: int = 0, kv: KVStore | None = None
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, path: Sequence[int], *, start: int = 0, kv: KVStore | None = None) -> Tensor:
         """Run one plain sequence along `path`, the reference that everything faster is tested against.
 
         Args:

@@ -101,9 +101,9 @@ class OptionScorer:
         took = {name: after[name] - before[name] for name in ("passes", "rows")}
         took["seconds"] = time.perf_counter() - started
         asked = sum(len(path) * packed.rows for _, _, packed, path in work)
-        for (index, _, packed, path), sums in zip(work, scores, strict=True):
-            share = len(path) * packed.rows / asked
-            outcomes[index] = Scored(_values(packed, sums), _cost(took, share, len(path)))
+        for (index, _, packed, layers), sums in zip(work, scores, strict=True):
+            share = len(layers) * packed.rows / asked
+            outcomes[index] = Scored(_values(packed, sums), _cost(took, share, len(layers)))
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _score(

@@ -298,9 +298,7 @@ class PathExecutor:
 
 
 @torch.inference_mode()
-def score_alone(
-    decoder: LayeredDecoder, packed: Packed, path: Sequence[int], kv: KVMode = "slot"
-) -> OptionScores:
+def score_alone(decoder: LayeredDecoder, packed: Packed, path: Sequence[int], kv: KVMode = "slot") -> OptionScores:
     """Score one path in canonical mode: every option its own plain sequence, nothing shared, nothing batched.
 
     The reference for re-verification, and the only mode that knows `kv="shared"` (the released code's semantics).

@@ -80,7 +80,9 @@ class Host:
         self._thread = ThreadPoolExecutor(1, "model", initializer=torch.set_num_threads, initargs=(1,))
         local = ensure(spec.source)
         if local.model_hash != spec.scorer.model:
-            raise ClusterError(spec.source, f"this node holds model {local.model_hash[:12]}, asked {spec.scorer.model[:12]}")
+            raise ClusterError(
+                spec.source, f"this node holds model {local.model_hash[:12]}, asked {spec.scorer.model[:12]}"
+            )
         folder = weights_folder(local, spec.scorer.dtype)
         self._spec = spec
         self._scorer = self._thread.submit(OptionScorer.load, folder, spec.scorer, spec.cache_bytes).result()
@@ -101,7 +103,9 @@ class Host:
         invariant = threads == 1 and decoder.device.type == "cpu"
         return {"depth": decoder.depth, "batch_invariant": invariant, "pid": os.getpid(), "waiting": self._waiting}
 
-    async def score_paths(self, requests: Sequence[tuple[str, JSON]], scorer: Mapping[str, JSON]) -> list[dict[str, JSON]]:
+    async def score_paths(
+        self, requests: Sequence[tuple[str, JSON]], scorer: Mapping[str, JSON]
+    ) -> list[dict[str, JSON]]:
         """Score (path text, {"prompt", "options"}) requests.
 
         Args:
@@ -133,7 +137,7 @@ class Host:
             merged = [request for call in calls for request in call.requests]
             try:
                 outcomes = await loop.run_in_executor(self._thread, self._scorer.evaluate, merged, spec)
-            except Exception as error:  # noqa: BLE001  every caller must hear of it, whatever it is
+            except Exception as error:
                 for call in calls:
                     call.answer.set_exception(error)
                 outcomes = []
@@ -172,22 +176,19 @@ def model_host(spec: HostSpec, *, timeout: float = 300.0) -> Any:
 
     reason = "no answer"
     for _ in range(5):
-        handle = (
-            ray.remote(Host)
-            .options(
-                name=spec.name,
-                namespace=NAMESPACE,
-                get_if_exists=True,
-                lifetime="detached",
-                max_restarts=-1,
-                max_task_retries=0,  # the paying path repeats, and nobody else
-                max_concurrency=256,
-                num_cpus=spec.cpus,
-                num_gpus=spec.gpus,
-                runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
-            )
-            .remote(spec)
-        )
+        actor: Any = ray.remote(Host)
+        handle = actor.options(
+            name=spec.name,
+            namespace=NAMESPACE,
+            get_if_exists=True,
+            lifetime="detached",
+            max_restarts=-1,
+            max_task_retries=0,  # the paying path repeats, and nobody else
+            max_concurrency=256,
+            num_cpus=spec.cpus,
+            num_gpus=spec.gpus,
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
+        ).remote(spec)
         try:
             ray.get(handle.describe.remote(), timeout=timeout)
         except ray.exceptions.GetTimeoutError as error:

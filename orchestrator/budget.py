@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, fields
 
 from ..errors import SpecError
 
+_COUNTED = ("evaluations", "calls", "tokens", "usd")
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -93,9 +95,6 @@ class Budget:
     def seconds(self) -> float:
         """Wall time since the start."""
         return self.clock() - self._started
-
-
-_COUNTED = ("evaluations", "calls", "tokens", "usd")
 
 
 def _parts(price: Price) -> dict[str, float]:

@@ -46,7 +46,9 @@ def demo(out: Out = None, address: Address = None, json: Json = False, quiet: Qu
 
 @app.command()
 def cola(
-    model: Annotated[str, typer.Option(help="Alias, hf:org/name@rev, folder, gguf:file, pypi:package==v#file.")] = "smollm2-135m",
+    model: Annotated[
+        str, typer.Option(help="Alias, hf:org/name@rev, folder, gguf:file, pypi:package==v#file.")
+    ] = "smollm2-135m",
     data: Annotated[str, typer.Option(help="JSON lines of id, question, choices, answer.")] = "plait:questions",
     profile: Annotated[str | None, typer.Option(help="plait, cola-paper, polar-code, drllm or repolar.")] = None,
     simulations: Annotated[int | None, typer.Option(help="Paths per item beside the identity.")] = None,
@@ -163,7 +165,9 @@ def score(
 
         typer.echo(codec.dumps(line))
     else:
-        typer.echo(f"{line['items']} items, {line['path']}: " + ", ".join(f"{n} {v:.3f}" for n, v in line["accuracy"].items()))
+        typer.echo(
+            f"{line['items']} items, {line['path']}: " + ", ".join(f"{n} {v:.3f}" for n, v in line["accuracy"].items())
+        )
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ..errors import ClusterError
 
@@ -30,7 +31,7 @@ def cluster(address: str | None, cpus: int) -> Iterator[str]:
         yield ray.get_runtime_context().gcs_address
         return
     address = address or os.environ.get("RAY_ADDRESS")
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "plait"}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "plait"}
     try:
         if address:
             ray.init(address=address, **quiet)

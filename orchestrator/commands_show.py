@@ -77,7 +77,9 @@ def print_result(result: Any) -> None:
     if summary["label_free"]:
         free = summary["label_free"]
         chosen = free["rows"][-1]
-        table.add_row(f"label-free choice ({free['chosen']}, {free['test']} test items)", interval(chosen["accuracy"]), "dev only")
+        table.add_row(
+            f"label-free choice ({free['chosen']}, {free['test']} test items)", interval(chosen["accuracy"]), "dev only"
+        )
     table.add_row("oracle: best path of the search", interval(oracle["search"]), "yes")
     table.add_row("oracle: best path of random search", interval(oracle["random"]), "yes")
     table.add_row("chance: as many answers as the search", interval(oracle["search_chance"]), "yes")
@@ -94,7 +96,9 @@ def print_result(result: Any) -> None:
             highlight=False,
         )
     if result.status != "SUCCEEDED":
-        console.print(f"stopped ({result.data['stop_reason']}): continue with plait resume {result.folder}", highlight=False)
+        console.print(
+            f"stopped ({result.data['stop_reason']}): continue with plait resume {result.folder}", highlight=False
+        )
     console.print(f"report: {result.folder / 'report.html'}", highlight=False, soft_wrap=True)
 
 

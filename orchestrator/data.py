@@ -77,8 +77,11 @@ def _parse(line: str, where: str) -> Question:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "row"
         got = "nothing" if first["type"] == "missing" else first["input"]
-        raise DataError(f"{where}: {place}", got, "id, question, choices (two or more) and answer (an index); "
-                        + first["msg"].lower()) from error
+        raise DataError(
+            f"{where}: {place}",
+            got,
+            "id, question, choices (two or more) and answer (an index); " + first["msg"].lower(),
+        ) from error
     if question.answer >= len(question.choices):
         raise DataError(f"{where}: answer", question.answer, f"an index from 0 to {len(question.choices) - 1}")
     return question

@@ -82,7 +82,9 @@ def _gpus() -> Iterator[Check]:
     import torch
 
     count = torch.cuda.device_count()
-    yield Check("gpus", "ok", ", ".join(torch.cuda.get_device_name(i) for i in range(count)) or "none: runs use the CPU")
+    yield Check(
+        "gpus", "ok", ", ".join(torch.cuda.get_device_name(i) for i in range(count)) or "none: runs use the CPU"
+    )
 
 
 def _ray(address: str | None) -> Iterator[Check]:
@@ -97,7 +99,9 @@ def _ray(address: str | None) -> Iterator[Check]:
     with cluster(address, cpus=1) as where:
         total = ray.cluster_resources()
         nodes = sum(node["Alive"] for node in ray.nodes())
-        yield Check("ray cluster", "ok", f"{where}: {nodes} nodes, {total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs")
+        yield Check(
+            "ray cluster", "ok", f"{where}: {nodes} nodes, {total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs"
+        )
 
 
 def _token() -> Iterator[Check]:

@@ -62,9 +62,12 @@ class Driver:
         events: EventSink,
         policy: Policy,
         run: str,
-        price: Callable[[Request], Price] = lambda request: Price(),  # noqa: ARG005
+        price: Callable[[Request], Price] = lambda request: Price(),
     ) -> None:
-        self._name, self._evaluator = evaluator.name, evaluator_digest(evaluator.name, evaluator.version, evaluator.spec)
+        self._name, self._evaluator = (
+            evaluator.name,
+            evaluator_digest(evaluator.name, evaluator.version, evaluator.spec),
+        )
         self._workers = {worker.name: worker for worker in workers}
         self._ledger, self._budget, self._events, self._run, self._price = ledger, budget, events, run, price
         self._core, self.counts = Payments(policy), Counts()

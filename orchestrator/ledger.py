@@ -118,7 +118,8 @@ class Ledger:
         Raises:
             StoreError: the ledger cannot be written.
         """
-        now, granted = time.time(), set()
+        now = time.time()
+        granted: set[str] = set()
         with self._writing() as connection:
             for chunk in _chunks(keys):
                 connection.execute(sa.delete(claims).where(claims.c.key.in_(chunk), claims.c.expires < now))
@@ -131,9 +132,7 @@ class Ledger:
     def renew(self, owner: str, lease: float) -> None:
         """Let all claims of `owner` last `lease` seconds from now."""
         with self._writing() as connection:
-            connection.execute(
-                sa.update(claims).where(claims.c.owner == owner).values(expires=time.time() + lease)
-            )
+            connection.execute(sa.update(claims).where(claims.c.owner == owner).values(expires=time.time() + lease))
 
     def release(self, owner: str, keys: Sequence[str] | None = None) -> None:
         """Give up the claims of `owner` on `keys`, or all of them."""
@@ -155,7 +154,9 @@ class Ledger:
     def costs(self, run: str) -> list[dict[str, float]]:
         """Return the cost of every outcome that `run` paid for, so that a resumed run's budget counts them."""
         with self._errors(), self._reader.connect() as connection:
-            return [json.loads(cost) for cost in connection.scalars(sa.select(outcomes.c.cost).where(outcomes.c.run == run))]
+            return [
+                json.loads(cost) for cost in connection.scalars(sa.select(outcomes.c.cost).where(outcomes.c.run == run))
+            ]
 
     def failures(self) -> list[Failed]:
         """Return every failure that was recorded, in order."""

@@ -65,7 +65,7 @@ class Progress:
                 self._bars.update(self._task, completed=fields["told"], note=note)
         elif time.monotonic() - self._shown > QUIET_SECONDS or fields["told"] == fields["total"]:
             self._shown = time.monotonic()
-            print(f"{self._phase}: {fields['told']}/{fields['total']} {note}", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"{self._phase}: {fields['told']}/{fields['total']} {note}", file=sys.stderr, flush=True)
 
     def _on_worker(self, fields: dict[str, Any]) -> None:
         self._console.print(f"worker {fields['worker']}: {fields['state']}", highlight=False)

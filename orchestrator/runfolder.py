@@ -1,13 +1,13 @@
 """A run as a folder: what was asked, what was paid, what came out. `plait resume` needs nothing else.
 
-    run.json        format version, run id, method, when it was made
-    spec.json       the spec as resolved: every default filled in, model hash, digest of the data
-    data.jsonl      the data items
-    ledger.db       outcomes (unless the spec names another ledger)
-    events.jsonl    the stream of events
-    result.json     the result: the same bytes for the same spec and seed
-    timing.json     what differs from run to run: seconds, host names, spend
-    report.html     the report
+run.json        format version, run id, method, when it was made
+spec.json       the spec as resolved: every default filled in, model hash, digest of the data
+data.jsonl      the data items
+ledger.db       outcomes (unless the spec names another ledger)
+events.jsonl    the stream of events
+result.json     the result: the same bytes for the same spec and seed
+timing.json     what differs from run to run: seconds, host names, spend
+report.html     the report
 """
 
 import fcntl

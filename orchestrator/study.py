@@ -25,7 +25,7 @@ Objective = Callable[[Trial, Scored], Scored]
 """Makes what a search learns from (`values["reward"]`) of the raw values in the ledger; pure."""
 
 
-def _as_it_is(trial: Trial, outcome: Scored) -> Scored:  # noqa: ARG001
+def _as_it_is(trial: Trial, outcome: Scored) -> Scored:
     return outcome
 
 

@@ -134,7 +134,7 @@ def start_ray_workers(make: Callable[[], Evaluator], count: int, *, cpus: float 
     import ray
 
     options = {"max_restarts": -1, "max_task_retries": 0, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1"}}}
-    actor = ray.remote(EvaluatorActor)
+    actor: Any = ray.remote(EvaluatorActor)
     handles = [actor.options(num_cpus=cpus, **options).remote(make) for _ in range(count)]
     try:
         ray.get([handle.ready.remote() for handle in handles], timeout=60)

@@ -66,7 +66,7 @@ class EpsilonDive:
         space: Splices,
         simulations: int,
         seed: int,
-        settings: DiveSettings = DiveSettings(),  # noqa: B008  frozen
+        settings: DiveSettings = DiveSettings(),
         stop: Callable[[float, int, float], bool] | None = None,
     ) -> None:
         self._space, self._settings, self._stop = space, settings, stop

@@ -117,7 +117,11 @@ class MCTS:
         """Return the action with the best mean reward for the player to move; None where there is none."""
         rng = generator(self._seed, "mcts")
         tree = TreeSearch(_Game(initialState), 0, self._seed, self._settings)
-        draw, uniform = (lambda n: int(uniform() * n)), rng.random
+        uniform = rng.random
+
+        def draw(n: int) -> int:
+            return int(uniform() * n)
+
         until = math.inf if self._milliseconds is None else time.perf_counter() + self._milliseconds / 1000
         rounds = 0
         while self._rounds is None or rounds < self._rounds:

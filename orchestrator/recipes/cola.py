@@ -127,18 +127,23 @@ class CoLa:
         Raises:
             PlaitError: any of `errors.py`; what was paid for is in the ledger.
         """
-        folder = RunFolder.create(Path(out or f"runs/cola-{datetime.now():%Y%m%d-%H%M%S}"), "cola")  # noqa: DTZ005
+        folder = RunFolder.create(Path(out or f"runs/cola-{datetime.now():%Y%m%d-%H%M%S}"), "cola")
         with folder.driving():
             model = ensure(self.spec.model, progress=self._pulling)
             folder.settle_spec({**as_json(self.spec), "resolved": self._resolved(model)})
-            write_text(folder.path / "data.jsonl", "".join(f"{question.model_dump_json()}\n" for question in self.questions))
+            write_text(
+                folder.path / "data.jsonl", "".join(f"{question.model_dump_json()}\n" for question in self.questions)
+            )
             log = EventLog(folder.path / "events.jsonl")
             self._events = Events(log.last)
-            for subscriber in (log, *self._subscribers):
+            subscribers: list[Callable[[Event], None]] = [log, *self._subscribers]
+            for subscriber in subscribers:
                 self._events.subscribe(subscriber)
             try:
                 with cluster(address, cpus=self.spec.run.actors) as where:
-                    self._events("run", {"id": folder.id, "state": "RUNNING", "cluster": where, "folder": str(folder.path)})
+                    self._events(
+                        "run", {"id": folder.id, "state": "RUNNING", "cluster": where, "folder": str(folder.path)}
+                    )
                     return self._run(folder, model)
             finally:
                 log.close()
@@ -281,9 +286,9 @@ class _Found:
     def add(self, name: str, result: StudyResult) -> None:
         """Put a study's outcomes into the records: `menu` or `verified`."""
         prefix = {"menu": "menu", "verified": "verify"}[name]
-        self.items = [
-            replace(item, **{name: _scores(result.outcomes.get(f"{prefix}/{item.id}", []))}) for item in self.items
-        ]
+        found = [_scores(result.outcomes.get(f"{prefix}/{item.id}", [])) for item in self.items]
+        changes: list[dict[str, Any]] = [{name: scores} for scores in found]
+        self.items = [replace(item, **change) for item, change in zip(self.items, changes, strict=True)]
         self._count(result)
 
     def excluded(self, questions: Sequence[Question]) -> list[JSON]:
@@ -314,4 +319,7 @@ def _versions() -> dict[str, str]:
     """Return the versions that a figure may depend on."""
     from importlib.metadata import version
 
-    return {"python": platform.python_version(), **{name: version(name) for name in ("plait", "torch", "transformers", "ray")}}
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("plait", "torch", "transformers", "ray")},
+    }

@@ -52,7 +52,7 @@ def objective(question: Question, spec: CoLaSpec) -> Objective:
     the search can tell a near miss from a far one. Both use the answer: what they find is an oracle's.
     """
 
-    def reward(trial: Trial, outcome: Scored) -> Scored:  # noqa: ARG001
+    def reward(trial: Trial, outcome: Scored) -> Scored:
         _, tokens, sizes = sizes_of(outcome)
         divide = {"sum": (1,) * len(tokens), "token": tokens, "byte": sizes}[spec.rule]
         values = [total / size for total, size in zip(outcome.values["sums"], divide, strict=True)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ...candidates import LayerPath
 from ...records import JSON, Failed, Outcome, Scored, Trial
@@ -83,8 +83,9 @@ class ItemRecord:
     @classmethod
     def from_json(cls, values: Mapping[str, JSON]) -> "ItemRecord":
         """Return what `to_json` wrote."""
-        plain = {name: tuple(v) if isinstance(v := values[name], list) else v for name in _PLAIN}
-        return cls(**plain, **{name: tuple(map(PathScore.from_json, values[name])) for name in _SCORES})
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v := values[name], list) else v for name in _PLAIN}
+        fields |= {name: tuple(map(PathScore.from_json, values[name])) for name in _SCORES}
+        return cls(**fields)
 
     @property
     def identity(self) -> PathScore:

@@ -93,4 +93,6 @@ class CoLaResult:
         """Return the outcome in a line."""
         identity = self.summary["identity"][self.summary["rule"]]["mean"]
         oracle = self.summary["oracle"]["search"]["mean"]
-        return f"{self.status}: {self.summary['items']} items, identity {identity:.3f}, oracle {oracle:.3f}, {self.folder}"
+        return (
+            f"{self.status}: {self.summary['items']} items, identity {identity:.3f}, oracle {oracle:.3f}, {self.folder}"
+        )

@@ -225,7 +225,12 @@ def _pareto(items: Sequence[ItemRecord], rule: Rule) -> JSON:
         path = test[0].menu[at].path
         right = [item.right(item.menu[at], rule) for item in test]
         points.append(
-            {"name": path.key, "oracle": False, "layers": len(path), "accuracy": mean_interval(right, "fixed", path.key)}
+            {
+                "name": path.key,
+                "oracle": False,
+                "layers": len(path),
+                "accuracy": mean_interval(right, "fixed", path.key),
+            }
         )
     if test:
         paths = [reported_path(item, rule) for item in test]

@@ -53,7 +53,9 @@ def score_file(
                 raise SpecError(f"{data}: {question.id}", outcome.detail, "a question that fits the model")
             rows.append(_row(question, outcome))
     write_text(out, "".join(f"{json.dumps(row)}\n" for row in rows))
-    accuracy = {rule: sum(row[f"by_{rule}"] == row["answer"] for row in rows) / len(rows) for rule in ("sum", "token", "byte")}
+    accuracy = {
+        rule: sum(row[f"by_{rule}"] == row["answer"] for row in rows) / len(rows) for rule in ("sum", "token", "byte")
+    }
     return {"items": len(rows), "path": layers.key, "out": str(out), "accuracy": accuracy}
 
 

@@ -12,7 +12,7 @@ from ...records import JSON
 INK, MUTED = "#1f2933", "#7b8794"
 SEARCH, RANDOM, CHANCE = "#0b6e99", "#c2571a", "#7b8794"
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -110,7 +110,12 @@ def length_figure(summary: dict[str, JSON]) -> Figure | None:
     figure, axes = _axes(6.4, 2.6)
     every = [length for group in groups.values() for length in group]
     bins = [edge - 0.5 for edge in range(min(every), max(every) + 2)]
-    axes.hist(list(groups.values()), bins=bins, label=[f"{name} items" for name in groups], color=[SEARCH, RANDOM][: len(groups)])
+    axes.hist(
+        list(groups.values()),
+        bins=bins,
+        label=[f"{name} items" for name in groups],
+        color=[SEARCH, RANDOM][: len(groups)],
+    )
     axes.axvline(lengths["depth"], color=MUTED, linestyle="--", linewidth=1)
     axes.set_xlabel(f"layers executed by the reported path (dashed: the model's own {lengths['depth']})")
     axes.set_ylabel("items")
