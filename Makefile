@@ -1,0 +1,29 @@
+# make demo | test | lint | bench | full. Each makes .venv first where it is absent or older than pyproject.toml.
+PYTHON ?= python3.11
+BIN := .venv/bin
+CORES := 2
+
+.PHONY: demo test lint bench full clean
+
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,postgres]"
+	touch .venv/installed
+
+demo: .venv/installed ## search a real model over the shipped questions
+	$(BIN)/plait demo
+
+test: .venv/installed ## all tests but the slow ones
+	$(BIN)/python -m pytest -m "not slow and not postgres and not two_node"
+
+lint: .venv/installed ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh tests/typecheck.sh
+
+bench: .venv/installed ## every benchmark; the last line of each is JSON
+	for script in benchmarks/[a-z]*.py; do case $$script in *baseline.py) ;; *) $(BIN)/python $$script || exit 1;; esac; done
+
+full: .venv/installed ## what is slow, needs PostgreSQL, or starts a second node
+	$(BIN)/python -m pytest -m "slow or postgres or two_node"

@@ -1,0 +1,1 @@
+"""Data that ships with Plait: multiple-choice questions, CC0."""
