@@ -9,6 +9,7 @@ tests of exactness pass (tests/models/test_families.py).
 """
 
 import inspect
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -28,6 +29,9 @@ FAMILIES = ("llama", "qwen2", "qwen3", "gemma3_text", "olmoe")
 MIN_ROWS = 16
 """Rows in every matrix product: below 16 a row's bits depend on how many there are (torch on CPU, one thread)."""
 
+VECTOR = 32
+"""Floats that an elementwise CPU kernel takes at once (two AVX-512 registers, or four of AVX2)."""
+
 
 class LayeredDecoder:
     """A frozen decoder whose layers run in any order, any number of times.
@@ -42,6 +46,7 @@ class LayeredDecoder:
         model.eval().requires_grad_(False)
         config._attn_implementation = NAME  # the layers look the function up here, at each call
         self._model, self._min_rows = model, min_rows
+        self._row_multiple = _row_multiple(config) if min_rows > 1 else 1
         self._kinds = _rotary_kinds(model)
         self.depth: int = config.num_hidden_layers
         self.hidden_size: int = config.hidden_size
@@ -117,16 +122,22 @@ class LayeredDecoder:
             [rows, hidden].
         """
         rows = hidden.shape[0]
-        hidden, cos, sin = (_pad(part, self._min_rows) for part in (hidden, *rotary))
+        hidden, cos, sin = (self._pad(part) for part in (hidden, *rotary))
         out = self._model.model.layers[layer](hidden[None], position_embeddings=(cos[None], sin[None]), spans=spans)
         return out[0, :rows]
 
     def head(self, hidden: Tensor) -> Tensor:
         """Return logits [rows, vocabulary] of final hidden states [rows, hidden]: norm, head, soft cap."""
         rows = hidden.shape[0]
-        logits = self._model.lm_head(self._model.model.norm(_pad(hidden, self._min_rows)[None]))[0, :rows]
+        logits = self._model.lm_head(self._model.model.norm(self._pad(hidden)[None]))[0, :rows]
         cap = getattr(self._model.config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    def _pad(self, rows: Tensor) -> Tensor:
+        """Append rows of zeros up to the least count, and to a multiple that activations compute alike."""
+        count = max(rows.shape[0], self._min_rows)
+        count += -count % self._row_multiple
+        return torch.nn.functional.pad(rows, (0, 0, 0, count - rows.shape[0])) if count > rows.shape[0] else rows
 
     @torch.inference_mode()
     def forward(self, tokens: Tensor, path: Sequence[int], *, start: int = 0, kv: KVStore | None = None) -> Tensor:
@@ -181,10 +192,14 @@ class LayeredDecoder:
         return made
 
 
-def _pad(rows: Tensor, least: int) -> Tensor:
-    """Return [max(rows, least), width] with zero rows at the end."""
-    missing = least - rows.shape[0]
-    return rows if missing <= 0 else torch.nn.functional.pad(rows, (0, 0, 0, missing))
+def _row_multiple(config: Any) -> int:
+    """Return the multiple of rows at which an activation's tensor fills whole vectors.
+
+    SiLU and GELU take a last, unfilled vector through another code path with other last bits. The widths of real
+    models are multiples of `VECTOR`, so that nothing is padded; odd widths need this.
+    """
+    widths = {getattr(config, name, None) for name in ("intermediate_size", "moe_intermediate_size")} - {None}
+    return max(VECTOR // math.gcd(VECTOR, width) for width in widths)
 
 
 def _rotary_kinds(model: Any) -> list[str]:
