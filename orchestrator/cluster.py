@@ -1,11 +1,12 @@
 """The Ray cluster that a run uses: an existing one by address, else one of its own. Knows no models or methods."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import ClusterError
+from ..errors import ClusterError, SpecError
 
 
 @contextmanager
@@ -44,3 +45,20 @@ def cluster(address: str | None, cpus: int) -> Iterator[str]:
         yield ray.get_runtime_context().gcs_address
     finally:
         ray.shutdown()
+
+
+def check_address(address: str | None) -> None:
+    """Refuse an address where nothing listens: Ray would end the whole process over it, after half a minute.
+
+    Raises:
+        SpecError: the address given, or RAY_ADDRESS, is no host:port that accepts a connection.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not address or address in {"auto", "local"}:
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or str(error)
+        raise SpecError("address", address, f"host:port of a running Ray cluster ({problem})") from error

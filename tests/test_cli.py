@@ -1,12 +1,10 @@
 """The command line: bad input is one line, exit code 2, nothing half-written; machines get JSON."""
 
 import json
-import os
 import subprocess
 import sys
 
 import pytest
-
 from plait.orchestrator import cli
 
 ROW = {"id": "a", "question": "What is wet?", "choices": ["water", "sand"], "answer": 0}
@@ -82,7 +80,7 @@ BAD_FLAGS = {
 
 @pytest.mark.parametrize("case", BAD_FLAGS)
 def test_bad_flags(case, plait, tmp_path):
-    (tmp_path / "method.yaml").write_text("method: cola\n")
+    (tmp_path / "method.yaml").write_text("method: kola\n")
     before = sorted(tmp_path.iterdir())
     arguments, expected = BAD_FLAGS[case]
     code, out, err = plait(*arguments)
@@ -118,13 +116,14 @@ def test_wrong_hash(plait, tmp_path, monkeypatch):
 
 @pytest.mark.weights
 def test_an_unreachable_cluster(tmp_path):
-    environment = {**os.environ, "RAY_TIMEOUT_MS": "2000", "RAY_gcs_rpc_server_reconnect_timeout_s": "2"}
+
     command = [sys.executable, "-m", "plait.orchestrator.cli", "cola", "--limit", "2", "--address", "127.0.0.1:1"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
-    assert done.returncode in {2, 4}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("plait: ")
     assert "127.0.0.1:1" in done.stderr
     assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_names_every_command(plait):

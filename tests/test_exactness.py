@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from plait import LayerPath, PathExecutor, PlaitError
 from plait.models.executor import score_alone
 from plait.models.packing import Packer

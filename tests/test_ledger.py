@@ -5,7 +5,6 @@ import sqlite3
 import threading
 
 import pytest
-
 from plait.errors import StoreError
 from plait.orchestrator.ledger import Entry, Ledger
 from plait.records import Failed, Scored
@@ -117,7 +116,8 @@ def test_version_1_is_migrated_and_keeps_its_rows(tmp_path):
             cost TEXT NOT NULL, artifacts TEXT NOT NULL, created FLOAT NOT NULL);
         INSERT INTO outcomes VALUES ('a', 'e', '{"x":3.5}', '{}', '[]', 0);
         CREATE TABLE failures (id INTEGER PRIMARY KEY AUTOINCREMENT, key VARCHAR(64) NOT NULL,
-            evaluator VARCHAR(128) NOT NULL, reason VARCHAR(128) NOT NULL, detail TEXT NOT NULL, created FLOAT NOT NULL);
+            evaluator VARCHAR(128) NOT NULL, reason VARCHAR(128) NOT NULL, detail TEXT NOT NULL,
+            created FLOAT NOT NULL);
         CREATE TABLE claims (key VARCHAR(64) PRIMARY KEY, owner VARCHAR(128) NOT NULL, expires FLOAT NOT NULL);
         """
     )

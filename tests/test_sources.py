@@ -9,7 +9,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
 from plait.errors import OfflineError, SourceError
 from plait.models import sources
 from plait.models.sources import cache, fetch, source

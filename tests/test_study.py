@@ -7,7 +7,6 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from plait import Ledger, RandomSearch, Strand, Study
 from plait.errors import SearchStuck, StoreError, WorkerLost
 from plait.orchestrator.budget import Budget, Limits

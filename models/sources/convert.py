@@ -24,6 +24,7 @@ def gguf_to_safetensors(file: Path, folder: Path, name: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 
+    _check_is_a_decoder(file, name)
     logging.disable_progress_bar()
     place = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     try:
@@ -40,6 +41,19 @@ def gguf_to_safetensors(file: Path, folder: Path, name: str) -> None:
     tokenizer.save_pretrained(folder)
     for made in folder.glob("*.safetensors"):
         made.chmod(0o644)  # written for its owner alone, but hosts of other users may map it
+
+
+def _check_is_a_decoder(file: Path, name: str) -> None:
+    """Refuse a file without a decoder's sizes: transformers would build its default of billions of parameters."""
+    from gguf import GGUFReader
+
+    try:
+        fields = GGUFReader(str(file)).fields
+    except (ValueError, IndexError, KeyError, OverflowError) as error:
+        raise SourceError(name, f"{file.name} is damaged or cut short ({str(error)[:80]}); pull again") from error
+    for size in ("block_count", "embedding_length"):
+        if not any(field.endswith(f".{size}") for field in fields):
+            raise SourceError(name, f"{file.name} is no language model: it does not say its {size}")
 
 
 def weights_folder(model: "LocalModel", dtype: Dtype) -> Path:

@@ -20,7 +20,7 @@ from ...models.host import HostSpec
 from ...models.sources import LocalModel, ensure
 from ...records import JSON, Outcome, Scored, Trial, canonical
 from ..budget import Budget, Limits
-from ..cluster import cluster
+from ..cluster import check_address, cluster
 from ..data import Question, load_questions
 from ..driver import Counts, summed
 from ..events import Event, EventLog, Events
@@ -127,9 +127,10 @@ class CoLa:
         Raises:
             PlaitError: any of `errors.py`; what was paid for is in the ledger.
         """
+        check_address(address)
+        model = ensure(self.spec.model, progress=self._pulling)
         folder = RunFolder.create(Path(out or f"runs/cola-{datetime.now():%Y%m%d-%H%M%S}"), "cola")
         with folder.driving():
-            model = ensure(self.spec.model, progress=self._pulling)
             folder.settle_spec({**as_json(self.spec), "resolved": self._resolved(model)})
             write_text(
                 folder.path / "data.jsonl", "".join(f"{question.model_dump_json()}\n" for question in self.questions)
