@@ -1,7 +1,9 @@
 """The Ray cluster that a run uses: an existing one by address, else one of its own. Knows no models or methods."""
 
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,10 +36,11 @@ def cluster(address: str | None, cpus: int) -> Iterator[str]:
     address = address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "plait"}
     try:
-        if address:
-            ray.init(address=address, **quiet)
-        else:
-            ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
+        with _own_sigterm():
+            if address:
+                ray.init(address=address, **quiet)
+            else:
+                ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ClusterError(address or "local Ray", f"cannot connect ({first}); is the cluster up?") from error
@@ -45,6 +48,15 @@ def cluster(address: str | None, cpus: int) -> Iterator[str]:
         yield ray.get_runtime_context().gcs_address
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep the process's SIGTERM handler: ray.init puts its own in place, which ends the process at once."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread() and before is not None:
+        signal.signal(signal.SIGTERM, before)
 
 
 def check_address(address: str | None) -> None:

@@ -22,10 +22,10 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[str]:
-    """A real local cluster; its four cores are slots, so that four actors fit on a machine of two."""
+    """A real local cluster; its cores are slots, so that hosts of several models and counts fit."""
     import ray
 
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, namespace="plait")
+    ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False, namespace="plait")
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
 
