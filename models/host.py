@@ -135,21 +135,29 @@ class Host:
             calls = [call for call in self._calls if call.scorer == spec]
             self._calls = [call for call in self._calls if call.scorer != spec]
             merged = [request for call in calls for request in call.requests]
+            problem: Exception | None = None
+            outcomes: list[Outcome] = []
             try:
                 outcomes = await loop.run_in_executor(self._thread, self._scorer.evaluate, merged, spec)
             except Exception as error:
-                for call in calls:
-                    call.answer.set_exception(error)
-                outcomes = []
-            for call in calls if outcomes else []:
-                call.answer.set_result(outcomes[: len(call.requests)])
-                del outcomes[: len(call.requests)]
+                problem = error
+            start = 0
+            for call in calls:
+                stop = start + len(call.requests)
+                if call.answer.done():
+                    pass  # its driver died and the call was cancelled; the others still wait for theirs
+                elif problem is not None:
+                    call.answer.set_exception(problem)
+                else:
+                    call.answer.set_result(outcomes[start:stop])
+                start = stop
             self._waiting -= len(merged)
             self._used = time.monotonic()
 
     def _start(self, work: Any) -> None:
         """Run `work` as the one background task of its name."""
-        if not any(task.get_name() == work.__name__ for task in self._tasks):
+        # A task that is done leaves the set a moment later; a call of that moment must start a new one.
+        if not any(task.get_name() == work.__name__ and not task.done() for task in self._tasks):
             task = asyncio.get_running_loop().create_task(work(), name=work.__name__)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-
 from plait import CoLa, LayerPath
 from plait.orchestrator.events import read_events
 
@@ -82,7 +81,9 @@ def test_questions_given_in_python(ray_cluster, tmp_path):
 def test_the_report_is_one_file_without_network(result):
     page = (result.folder / "report.html").read_text()
     # Names of XML vocabularies look like addresses and load nothing; whatever loads is one of these.
-    loads = re.findall(r"<(?:script|img|iframe|object|embed)[^>]+src=|<link[^>]+href="(?!data:)|@import|url\((?!#|data:)", page)
+    loads = re.findall(
+        r'<(?:script|img|iframe|object|embed)[^>]+src=|<link[^>]+href="(?!data:)|@import|url\((?!#|data:)', page
+    )
     assert loads == []
     assert page.count("<svg") >= 3
     assert "random search" in page

@@ -116,7 +116,8 @@ def test_the_wheel_is_complete(tmp_path):
     assert int(questions) == 64
     assert (target / "plait" / "py.typed").exists()
     assert list((target / "plait" / "orchestrator" / "report" / "templates").glob("*.j2"))
-    script = f"import sys; sys.path[:0] = [{str(target)!r}]; sys.path.append({str(libraries)!r}); sys.argv = ['plait', '--help']\n"
+    script = f"import sys; sys.path[:0] = [{str(target)!r}]; sys.path.append({str(libraries)!r})\n"
+    script += "sys.argv = ['plait', '--help']\n"
     assert "demo" in run(script + "from plait.orchestrator.cli import main; main()", python, tmp_path)
 
 
