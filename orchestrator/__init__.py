@@ -1,1 +1,1 @@
-"""."""
+"""The orchestrator: command line, recipes, and the engine that pays for outcomes once."""

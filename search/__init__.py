@@ -1,1 +1,1 @@
-"""."""
+"""Searches and the spaces they draw from: pure, seeded, resumed by replay."""
