@@ -198,7 +198,8 @@ def _row_multiple(config: Any) -> int:
     SiLU and GELU take a last, unfilled vector through another code path with other last bits. The widths of real
     models are multiples of `VECTOR`, so that nothing is padded; odd widths need this.
     """
-    widths = {getattr(config, name, None) for name in ("intermediate_size", "moe_intermediate_size")} - {None}
+    names = ("intermediate_size", "moe_intermediate_size")
+    widths = [int(width) for name in names if (width := getattr(config, name, None))]
     return max(VECTOR // math.gcd(VECTOR, width) for width in widths)
 
 
