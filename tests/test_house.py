@@ -57,7 +57,9 @@ def test_what_is_pure_stays_pure(folder):
 
 
 def run(code: str, python: str = sys.executable, cwd: Path | None = None) -> str:
-    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, cwd=cwd).stdout.strip()
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False, cwd=cwd)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.strip()
 
 
 def test_importing_plait_loads_neither_torch_nor_ray():
@@ -82,17 +84,17 @@ def test_help_loads_no_heavy_library():
 
 def test_the_wheel_is_complete(tmp_path):
     """Built, installed outside the checkout, every module imported from there."""
-    copy = tmp_path / "copy"
+    checkout = tmp_path / "checkout"
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     for name in listed.stdout.splitlines():
         if (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            (copy / name).write_bytes((ROOT / name).read_bytes())
+            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+            (checkout / name).write_bytes((ROOT / name).read_bytes())
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", tmp_path / "dist", copy], check=True)
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", tmp_path / "dist", checkout], check=True)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     target = tmp_path / "site"
     # The dependencies are this environment's; the package itself comes from the wheel alone.
