@@ -1,6 +1,8 @@
 """Two model hosts against one on the same search, and what 1, 2 and 4 hosts weigh (summed PSS).
 
-A bare Ray actor that has imported torch and transformers is the yardstick of memory. Last line: JSON.
+The yardstick of memory is a bare Ray actor without a model, in two measures: `lazy` has imported torch and
+transformers, which loads little before a model is asked for; `model_code` has also imported the model code
+(`transformers.modeling_utils`, the tokenizers), as loading any model does. Last line: JSON.
 """
 
 import json
@@ -25,11 +27,15 @@ MIB = 1 << 20
 class Bare:
     """What any actor of this kind weighs without a model."""
 
-    def pid(self) -> int:
-        """Import what a host imports; return the process id."""
+    def pid(self, model_code: bool) -> int:
+        """Import what the measure says; return the process id."""
         import torch
-        import transformers  # noqa: F401
-        from transformers import AutoModelForCausalLM  # noqa: F401
+        import transformers
+
+        if model_code:
+            import transformers.modeling_utils
+            import transformers.models.llama.modeling_llama
+            import transformers.tokenization_utils_tokenizers  # noqa: F401
 
         torch.set_num_threads(1)
         return os.getpid()
@@ -52,23 +58,25 @@ def stop_hosts() -> None:
     time.sleep(1)
 
 
-def memory(counts: tuple[int, ...]) -> dict[str, float]:
-    """Return summed PSS in MiB of so many hosts that have answered, less that of as many bare actors."""
+def memory(counts: tuple[int, ...]) -> dict[str, dict[str, float]]:
+    """Return, per measure of bare actors, the summed PSS in MiB of so many hosts beyond as many of those."""
     model = ensure("smollm2-135m")
     spec = HostSpec("smollm2-135m", ScorerSpec(model.model_hash))
     item = {"prompt": "Question: What is wet?\nAnswer:", "options": [" water", " sand"]}
-    found = {}
+    found: dict[str, dict[str, float]] = {"lazy": {}, "model_code": {}}
     for count in counts:
         workers = host_workers(spec, count)
         handles = [worker._handle for worker in workers]
         ray.get([handle.score_paths.remote([("0-29", item)], {}) for handle in handles])
         ours = pss([ray.get(handle.describe.remote())["pid"] for handle in handles])
         stop_hosts()
-        actors = [Bare.options(num_cpus=1).remote() for _ in range(count)]
-        bare = pss(ray.get([actor.pid.remote() for actor in actors]))
-        for actor in actors:
-            ray.kill(actor)
-        found[str(count)] = round(ours - bare, 1)
+        for measure, weighed in found.items():
+            actors = [Bare.options(num_cpus=1).remote() for _ in range(count)]
+            bare = pss(ray.get([actor.pid.remote(measure == "model_code") for actor in actors]))
+            for actor in actors:
+                ray.kill(actor)
+            time.sleep(1)
+            weighed[str(count)] = round(ours - bare, 1)
     return found
 
 
@@ -98,7 +106,10 @@ def main() -> None:
     stop_hosts()
     ray.shutdown()
     one, two = statistics.median(times[1]), statistics.median(times[2])
-    further = max(weighed["2"] - weighed["1"], (weighed["4"] - weighed["2"]) / 2)
+    further = {
+        measure: round(max(found["2"] - found["1"], (found["4"] - found["2"]) / 2) / weights, 3)
+        for measure, found in weighed.items()
+    }
     print(
         json.dumps(
             {
@@ -107,7 +118,7 @@ def main() -> None:
                 "cores": os.cpu_count(),
                 "weights_mib": round(weights),
                 "pss_mib_beyond_bare_actors": weighed,
-                "further_host_over_weights": round(further / weights, 3),
+                "further_host_over_weights": further,
             }
         )
     )
