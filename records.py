@@ -84,11 +84,17 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An evaluation that gave none: `reason` is a short type ("Timeout", "OutOfMemory"), `detail` a line."""
+    """An evaluation that gave none.
+
+    `reason` is a short type ("Timeout", "OutOfMemory"), `detail` a line; `retryable` says that the same evaluation
+    may succeed later, and `after` in how many seconds at the earliest; `cost` is what the attempt took all the same.
+    """
 
     reason: str
     detail: str = ""
     retryable: bool = False
+    after: float = 0.0
+    cost: Mapping[str, float] = field(default_factory=dict)
 
 
 Outcome: TypeAlias = Scored | Failed

@@ -59,6 +59,10 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
 
+GREEDY = Sampling()
+"""The likeliest token each time, 512 at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of one call.
@@ -182,7 +186,7 @@ class ChatModel(Protocol):
         """The price of its tokens; None where it is not known, which a money budget refuses."""
         ...
 
-    async def generate(self, messages: Sequence[Message], sampling: Sampling = Sampling()) -> Reply:
+    async def generate(self, messages: Sequence[Message], sampling: Sampling = GREEDY) -> Reply:
         """Return the model's answer to `messages`.
 
         An answer cut at `max_tokens` is returned with `finish="length"`: whether it is whole enough is known
@@ -223,6 +227,7 @@ class ChatModel(Protocol):
 
 
 __all__ = [
+    "GREEDY",
     "RETRYABLE",
     "CallFailed",
     "Capabilities",

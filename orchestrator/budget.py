@@ -43,6 +43,9 @@ class Price:
     usd: float | None = 0.0
 
 
+FREE = Price()
+
+
 @dataclass
 class Budget:
     """What was spent and what is reserved, against limits.
@@ -79,17 +82,33 @@ class Budget:
             self._reserved[name] += part
         return None
 
-    def settle(self, price: Price, cost: Mapping[str, float] | None) -> None:
-        """Replace a reservation by what it took; None: nothing was evaluated, and nothing is owed."""
+    @property
+    def waiting(self) -> bool:
+        """Whether something is reserved and not settled: what it leaves over may yet pay for more."""
+        return self._reserved["evaluations"] > 0
+
+    def release(self, price: Price) -> None:
+        """Give a reservation back: nothing was asked, and nothing is owed."""
         for name, part in _parts(price).items():
             self._reserved[name] -= part
-            if cost is not None:
-                self.spent[name] += 1.0 if name == "evaluations" else cost.get(name, part)
 
-    def count(self, cost: Mapping[str, float]) -> None:
-        """Count an outcome that this run paid for before it was interrupted."""
+    def settle(self, price: Price, cost: Mapping[str, float], *, whole: bool = True) -> None:
+        """Replace a reservation by what it took; what `cost` does not name took its upper price.
+
+        `whole=False` is an attempt that failed and is repeated: what it does not name took nothing, and it is no
+        evaluation.
+        """
+        self.release(price)
+        for name, part in _parts(price).items():
+            if name == "evaluations":
+                self.spent[name] += whole
+            else:
+                self.spent[name] += cost.get(name, part if whole else 0.0)
+
+    def count(self, cost: Mapping[str, float], *, whole: bool = True) -> None:
+        """Count what this run paid for before it was interrupted; `whole=False` for a failed attempt."""
         for name in _COUNTED:
-            self.spent[name] += 1.0 if name == "evaluations" else cost.get(name, 0.0)
+            self.spent[name] += whole if name == "evaluations" else cost.get(name, 0.0)
 
     @property
     def seconds(self) -> float:

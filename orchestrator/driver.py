@@ -5,18 +5,20 @@ come in one transaction (group commit). Only then is an outcome delivered: what 
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from ..errors import ClusterError, WorkerLost
 from ..records import EventSink, Failed, Outcome, Request, Scored, digest, evaluator_digest, request_key
-from .budget import Budget, Price
+from .budget import FREE, Budget, Price
 from .ledger import Entry, Ledger
-from .paying import Job, Payments, Policy, State
-from .workers import Identity, Worker
+from .paying import UNPAID, Admission, Job, Payments, Policy, State
+from .workers import Identity, Seat, Worker
 
 T = TypeVar("T")
 
@@ -24,8 +26,8 @@ LEASE = 30.0
 """Seconds that a claim lasts without a heartbeat; a dead run's work is taken over after that."""
 POLL = 0.5
 """Seconds between looks at what another run computes."""
-DEPTH = 2
-"""Batches that a worker may have, so that it never waits for the driver."""
+NAP = 0.05
+"""Seconds before a request that waits for its item's budget is tried again."""
 
 
 @dataclass
@@ -36,25 +38,25 @@ class Counts:
     found: int = 0
     failed: int = 0
     lost: int = 0
+    repeated: int = 0
 
 
 class Driver:
-    """Pays for requests of one evaluator.
+    """Pays for requests.
 
     Args:
-        evaluator: Its name, version and spec.
-        workers: Who evaluates; any of them may run any request.
+        evaluator: Name, version and spec of what the workers run; None where each request names its own.
+        workers: Who evaluates; any of a pool may run any request of that pool.
         ledger: Where outcomes are kept.
         budget: What may be spent.
         events: Where events go.
         policy: What is repeated.
         run: Id of the run: owner of its claims, also after a restart.
-        price: The upper price of a request.
     """
 
     def __init__(
         self,
-        evaluator: Identity,
+        evaluator: Identity | None,
         workers: Sequence[Worker],
         ledger: Ledger,
         *,
@@ -62,41 +64,59 @@ class Driver:
         events: EventSink,
         policy: Policy,
         run: str,
-        price: Callable[[Request], Price] = lambda request: Price(),
     ) -> None:
-        self._name, self._evaluator = (
-            evaluator.name,
-            evaluator_digest(evaluator.name, evaluator.version, evaluator.spec),
-        )
-        self._workers = {worker.name: worker for worker in workers}
-        self._ledger, self._budget, self._events, self._run, self._price = ledger, budget, events, run, price
-        self._core, self.counts = Payments(policy), Counts()
+        self._name, self._evaluator = "", ""
+        if evaluator is not None:
+            self._name = evaluator.name
+            self._evaluator = evaluator_digest(evaluator.name, evaluator.version, evaluator.spec)
+        self._seats = {worker.name: Seat.of(worker) for worker in workers}
+        self._ledger, self._budget, self._events, self._run = ledger, budget, events, run
+        self._core, self.counts, self._policy = Payments(policy), Counts(), policy
         self._io = ThreadPoolExecutor(1, "ledger")
         self._tasks: dict[asyncio.Task[list[Outcome]], tuple[str, list[Job]]] = {}
         self._revivals: dict[asyncio.Task[None], str] = {}
         self._beat = self._polled = time.monotonic()
+        self._admitted_at: float | None = None
+        self._stopped = False
         self.refused: str | None = None
         """The budget limit that stopped dispatch."""
         self.draining = False
         """Start nothing new; what is in flight comes home."""
 
-    def key(self, request: Request, item: str | None = None) -> str:
-        """Return the ledger key of `request`; `item` is the digest of its item, where it is known."""
-        return request_key(self._evaluator, item or digest(request.item), request)
+    def key(self, request: Request, item: str | None = None, evaluator: str | None = None) -> str:
+        """Return the ledger key of `request`; digests of its item and evaluator where they are known."""
+        return request_key(evaluator or self._evaluator, item or digest(request.item), request)
 
-    def submit(self, key: str, request: Request) -> None:
-        """Ask for a request; its outcome is delivered by a later `cycle`."""
-        price = self._price(request)
+    def submit(
+        self,
+        key: str,
+        request: Request,
+        price: Price = FREE,
+        *,
+        pool: str = "",
+        evaluator: str = "",
+        held: tuple[Budget, ...] = (),
+    ) -> None:
+        """Ask for a request; its outcome is delivered by a later `cycle`.
+
+        Args:
+            key: From `key`.
+            request: What is asked.
+            price: At most.
+            pool: Of the workers that may run it.
+            evaluator: Name of what answers it, where it is not the driver's own.
+            held: Budgets that it is paid from beside the run's.
+        """
         self._budget.check(price)
-        self._core.submit(key, request, price)
+        self._core.submit(Job(key, request, price, pool, evaluator or self._name, held))
 
     @property
     def idle(self) -> bool:
         """Whether nothing is in flight: where nothing was delivered either, nothing will be."""
         return not self._tasks and not self._revivals
 
-    async def cycle(self) -> dict[str, Outcome]:
-        """Do what can be done now, wait where there is nothing, and return what was delivered."""
+    async def cycle(self) -> dict[str, Job]:
+        """Do what can be done now, wait where there is nothing, and return the jobs delivered, by key."""
         await self._heartbeat()
         await self._look_up()
         self._dispatch()
@@ -104,7 +124,7 @@ class Driver:
         done = self._core.take_done()
         if not done and (self._tasks or self._revivals or self._core.elsewhere or self._core.waiting_until):
             await self._wait()
-        return {job.key: job.outcome for job in done if job.outcome is not None}
+        return {job.key: job for job in done}
 
     async def close(self) -> None:
         """Give up what is claimed and not done."""
@@ -120,57 +140,102 @@ class Driver:
             self._polled = time.monotonic()
         if not jobs:
             return
-        found = await self._in_thread(self._ledger.find, [job.key for job in jobs])
-        missing = [job.key for job in jobs if job.key not in found]
-        granted: set[str] = set()
-        if missing and not self.draining:
-            granted = await self._in_thread(self._ledger.claim, missing, self._run, LEASE)
-            # Whoever held a claim before may have recorded between our look and our claim.
-            late = await self._in_thread(self._ledger.find, granted)
-            if late:
-                await self._in_thread(self._ledger.release, self._run, list(late))
-            found |= late
+        keys = [job.key for job in jobs]
+        found, granted = await self._in_thread(self._ledger.look_up, keys, self._run, 0.0 if self.draining else LEASE)
         self.counts.found += len(found)
         self._core.looked_up(jobs, {key: row.outcome for key, row in found.items()}, granted)
 
     def _dispatch(self) -> None:
         if self.draining:
             return
-        busy: dict[str, int] = dict.fromkeys(self._workers, 0)
+        self._core.wake(time.monotonic())
+        self._admitted_at, down = None, set(self._revivals.values())
+        busy: dict[str, int] = dict.fromkeys(self._seats, 0)
         for name, _ in self._tasks.values():
             busy[name] += 1
-        down = set(self._revivals.values())
-        slots = [name for depth in range(DEPTH) for name in busy if busy[name] <= depth and name not in down]
-        for number, name in enumerate(slots):
-            batch = self._core.next_batch(name, len(slots) - number, time.monotonic(), self._may_pay)
-            if batch:
-                work = self._workers[name].run([job.request for job in batch])
-                self._tasks[asyncio.ensure_future(work)] = (name, batch)
+        for pool in {seat.pool for seat in self._seats.values()}:
+            seats = [seat for seat in self._seats.values() if seat.pool == pool and seat.name not in down]
+            most = max((seat.slots for seat in seats), default=0)
+            slots = [seat for depth in range(most) for seat in seats if busy[seat.name] <= depth < seat.slots]
+            self._fill(pool, slots)
 
-    def _may_pay(self, price: Price) -> bool:
-        limit = self._budget.reserve(price)
-        if limit is not None:
-            self.refused = limit
-        return limit is None
+    def _fill(self, pool: str, slots: Sequence["Seat"]) -> None:
+        """Give each free slot of a pool a batch, what is ready spread over them."""
+        for number, seat in enumerate(slots):
+            ready = self._core.ready.get(pool, 0)
+            if not ready:
+                return
+            size = min(seat.batch or self._policy.batch, math.ceil(ready / (len(slots) - number)))
+            self._stopped = False
+            batch: list[Job] = []
+            while not batch and not self._stopped and self._core.ready.get(pool, 0):
+                batch = self._core.next_batch(seat.name, pool, size, partial(self._admit, seat))
+            if batch:
+                work = seat.worker.run([job.request for job in batch])
+                self._tasks[asyncio.ensure_future(work)] = (seat.name, batch)
+            if self._stopped:
+                return
+
+    def _admit(self, seat: "Seat", job: Job) -> Admission:
+        """Reserve what a request costs, of every budget or of none."""
+        now = time.monotonic()
+        at = seat.ready_at(now, job.price)
+        if at > now:
+            self._stopped, self._admitted_at = True, min(at, self._admitted_at or at)
+            return Admission.STOP
+        for number, budget in enumerate(job.held):
+            if budget.reserve(job.price) is not None:
+                for earlier in job.held[:number]:
+                    earlier.release(job.price)
+                job.not_before = now + NAP
+                return Admission.LATER if budget.waiting else Admission.NEVER
+        limit = self._budget.reserve(job.price)
+        if limit is None:
+            seat.started(now, job.price)
+            return Admission.PAY
+        for budget in job.held:
+            budget.release(job.price)
+        self._stopped = True
+        if limit == "seconds" or not self._budget.waiting:
+            self.refused = limit  # else what is in flight may take less than was reserved, and leave enough
+        return Admission.STOP
 
     async def _record(self) -> None:
         for task in [task for task in self._tasks if task.done()]:
             self._collect(task)
         for revival in [task for task in self._revivals if task.done()]:
             self._revived(revival)
-        jobs = self._core.take_answered()
-        if not jobs:
-            return
-        entries = [Entry(job.key, self._name, job.outcome, self._run) for job in jobs if job.outcome is not None]
-        await self._in_thread(self._ledger.record, entries, self._run)
-        for job in jobs:
-            outcome = job.outcome
-            self._budget.settle(job.price, outcome.cost if isinstance(outcome, Scored) else {})
-            self.counts.paid += isinstance(outcome, Scored)
-            if isinstance(outcome, Failed):
-                self.counts.failed += 1
-                self._events("failure", {"reason": outcome.reason, "detail": outcome.detail, "key": job.key})
+        jobs, attempts = self._core.take_answered(), self._core.take_attempts()
+        ended = [(job, job.outcome) for job in jobs if job.outcome is not None]
+        entries = [
+            Entry(job.key, job.evaluator, outcome, self._run)
+            for job, outcome in [*attempts, *ended]
+            if not (isinstance(outcome, Failed) and outcome.reason == UNPAID)
+        ]
+        if entries:
+            await self._in_thread(self._ledger.record, entries, self._run)
+        for job, failed in attempts:
+            self.counts.repeated += 1
+            self._settle(job, failed.cost, whole=False)
+            self._events("retry", {"reason": failed.reason, "detail": failed.detail, "attempt": job.attempts})
+        for job, outcome in ended:
+            self._end(job, outcome)
         self._core.recorded(jobs)
+
+    def _end(self, job: Job, outcome: Outcome) -> None:
+        """Count an outcome that is durable."""
+        if isinstance(outcome, Scored):
+            self.counts.paid += 1
+            self._settle(job, outcome.cost)
+            return
+        self.counts.failed += 1
+        if outcome.reason != UNPAID:
+            self._settle(job, outcome.cost)
+        self._events("failure", {"reason": outcome.reason, "detail": outcome.detail, "key": job.key})
+
+    def _settle(self, job: Job, cost: Mapping[str, float], *, whole: bool = True) -> None:
+        for budget in (self._budget, *job.held):
+            budget.settle(job.price, cost, whole=whole)
 
     def _collect(self, task: "asyncio.Task[list[Outcome]]") -> None:
         name, batch = self._tasks.pop(task)
@@ -180,22 +245,23 @@ class Driver:
             self.counts.lost += len(batch)
             self._events("worker", {"worker": name, "state": "lost", "detail": error.problem, "requests": len(batch)})
             self._core.lost(batch, error.problem)
+            for job in batch:
+                if job.state is State.READY:  # it will be sent, and reserved for, again
+                    for budget in (self._budget, *job.held):
+                        budget.release(job.price)
             if name not in self._revivals.values():
-                self._revivals[asyncio.ensure_future(self._workers[name].revive())] = name
+                self._revivals[asyncio.ensure_future(self._seats[name].worker.revive())] = name
         else:
             self._core.answered(batch, outcomes, time.monotonic())
-        for job in batch:
-            if job.state is State.READY:  # it will be dispatched, and reserved for, again
-                self._budget.settle(job.price, None)
 
     def _revived(self, task: "asyncio.Task[None]") -> None:
         name = self._revivals.pop(task)
         try:
             task.result()
         except WorkerLost as error:
-            del self._workers[name]
+            pool = self._seats.pop(name).pool
             self._events("worker", {"worker": name, "state": "gone", "detail": error.problem})
-            if not self._workers:
+            if not any(seat.pool == pool for seat in self._seats.values()):
                 raise ClusterError(name, f"no worker is left: {error.problem}") from error
         else:
             self._events("worker", {"worker": name, "state": "back"})
@@ -210,8 +276,9 @@ class Driver:
         due = [LEASE / 3]
         if self._core.elsewhere:
             due.append(POLL)
-        if self._core.waiting_until is not None:
-            due.append(max(0.01, self._core.waiting_until - time.monotonic()))
+        for at in (self._core.waiting_until, self._admitted_at):
+            if at is not None:
+                due.append(max(0.01, at - time.monotonic()))
         pending: list[asyncio.Task[Any]] = [*self._tasks, *self._revivals]
         if pending:
             await asyncio.wait(pending, timeout=min(due), return_when=asyncio.FIRST_COMPLETED)

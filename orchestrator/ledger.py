@@ -69,14 +69,36 @@ class Ledger:
         self._read_only = read_only
         if self._url.startswith("sqlite"):
             self._engine = _sqlite_engine(self._url, self.name, read_only)
+            self._claimer = _sqlite_engine(self._url, self.name, read_only, durable=False)
             self._insert: Any = sqlite.insert
         else:
             with self._errors():
-                self._engine = sa.create_engine(self._url, pool_pre_ping=True)
+                self._engine = self._claimer = sa.create_engine(self._url, pool_pre_ping=True)
             self._insert = postgresql.insert
         self._reader = self._engine.execution_options(reading=True)
         with self._errors():
             migrate(self._engine, self.name, read_only=read_only)
+
+    def look_up(self, keys: Sequence[str], owner: str, lease: float) -> tuple[dict[str, Found], set[str]]:
+        """Return what is known of `keys`, and those of the others that `owner` may compute from now on.
+
+        Claims need not outlive a power cut, so SQLite is not made to flush them to the disk.
+
+        Args:
+            keys: What is asked for.
+            owner: Who claims.
+            lease: Seconds that a claim lasts; 0 claims nothing.
+        """
+        found = self.find(keys)
+        missing = [key for key in keys if key not in found]
+        if not missing or not lease:
+            return found, set()
+        granted = self.claim(missing, owner, lease)
+        # Whoever held a claim before may have recorded between our look and our claim.
+        late = self.find(granted)
+        if late:
+            self.release(owner, list(late))
+        return {**found, **late}, granted - set(late)
 
     def find(self, keys: Iterable[str]) -> dict[str, Found]:
         """Return what is known of `keys`; failures are not."""
@@ -100,7 +122,8 @@ class Ledger:
         scored = [_row(entry, now) for entry in entries if isinstance(entry.outcome, Scored)]
         failed = [
             {"key": entry.key, "evaluator": entry.evaluator, "reason": entry.outcome.reason,
-             "detail": entry.outcome.detail, "run": entry.run, "created": now}
+             "detail": entry.outcome.detail, "cost": canonical(dict(entry.outcome.cost)), "run": entry.run,
+             "created": now}
             for entry in entries
             if isinstance(entry.outcome, Failed)
         ]  # fmt: skip
@@ -120,7 +143,7 @@ class Ledger:
         """
         now = time.time()
         granted: set[str] = set()
-        with self._writing() as connection:
+        with self._writing(self._claimer) as connection:
             for chunk in _chunks(keys):
                 connection.execute(sa.delete(claims).where(claims.c.key.in_(chunk), claims.c.expires < now))
                 rows = [{"key": key, "owner": owner, "expires": now + lease} for key in chunk]
@@ -131,12 +154,12 @@ class Ledger:
 
     def renew(self, owner: str, lease: float) -> None:
         """Let all claims of `owner` last `lease` seconds from now."""
-        with self._writing() as connection:
+        with self._writing(self._claimer) as connection:
             connection.execute(sa.update(claims).where(claims.c.owner == owner).values(expires=time.time() + lease))
 
     def release(self, owner: str, keys: Sequence[str] | None = None) -> None:
         """Give up the claims of `owner` on `keys`, or all of them."""
-        with self._writing() as connection:
+        with self._writing(self._claimer) as connection:
             if keys is None:
                 connection.execute(sa.delete(claims).where(claims.c.owner == owner))
                 return
@@ -153,10 +176,16 @@ class Ledger:
 
     def costs(self, run: str) -> list[dict[str, float]]:
         """Return the cost of every outcome that `run` paid for, so that a resumed run's budget counts them."""
+        return self._costs(outcomes, run)
+
+    def failed_costs(self, run: str) -> list[dict[str, float]]:
+        """Return what every failed attempt of `run` took all the same."""
+        return self._costs(failures, run)
+
+    def _costs(self, table: sa.Table, run: str) -> list[dict[str, float]]:
         with self._errors(), self._reader.connect() as connection:
-            return [
-                json.loads(cost) for cost in connection.scalars(sa.select(outcomes.c.cost).where(outcomes.c.run == run))
-            ]
+            rows = connection.scalars(sa.select(table.c.cost).where(table.c.run == run))
+            return [json.loads(cost) for cost in rows]
 
     def failures(self) -> list[Failed]:
         """Return every failure that was recorded, in order."""
@@ -167,10 +196,11 @@ class Ledger:
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
+        self._claimer.dispose()
 
     @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        with self._errors(), self._engine.begin() as connection:
+    def _writing(self, engine: sa.Engine | None = None) -> Iterator[sa.Connection]:
+        with self._errors(), (engine or self._engine).begin() as connection:
             yield connection
 
     @contextmanager
@@ -212,8 +242,8 @@ def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
         yield keys[start : start + CHUNK]
 
 
-def _sqlite_engine(url: str, name: str, read_only: bool) -> sa.Engine:
-    """Return an engine in WAL mode whose every commit reaches the disk."""
+def _sqlite_engine(url: str, name: str, read_only: bool, *, durable: bool = True) -> sa.Engine:
+    """Return an engine in WAL mode whose every commit reaches the disk, or not before the next that must."""
     path = Path(url.removeprefix("sqlite:///"))
     kind = network_file_system(path.parent)
     if kind:
@@ -228,7 +258,7 @@ def _sqlite_engine(url: str, name: str, read_only: bool) -> sa.Engine:
         cursor = connection.cursor()
         if not read_only:
             cursor.execute("PRAGMA journal_mode=WAL")
-            cursor.execute("PRAGMA synchronous=FULL")
+            cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         cursor.close()
 
     @sa.event.listens_for(engine, "begin")

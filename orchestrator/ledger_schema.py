@@ -4,7 +4,7 @@ import sqlalchemy as sa
 
 from ..errors import StoreError
 
-VERSION = 2
+VERSION = 3
 """Raise it with every change of the tables, and add the step that leads to it to `STEPS`."""
 
 metadata = sa.MetaData()
@@ -31,6 +31,7 @@ failures = sa.Table(
     sa.Column("evaluator", sa.String(128), nullable=False),
     sa.Column("reason", sa.String(128), nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("cost", sa.Text, nullable=False, server_default="{}"),
     sa.Column("run", sa.String(64), nullable=False, server_default=""),
     sa.Column("created", sa.Float, nullable=False),
 )
@@ -49,6 +50,8 @@ STEPS = {
         "ALTER TABLE outcomes ADD COLUMN run VARCHAR(64) NOT NULL DEFAULT ''",
         "ALTER TABLE failures ADD COLUMN run VARCHAR(64) NOT NULL DEFAULT ''",
     ),
+    # 2 -> 3: what a failed attempt took all the same, so that budgets count it after a restart.
+    2: ("ALTER TABLE failures ADD COLUMN cost TEXT NOT NULL DEFAULT '{}'",),
 }
 
 

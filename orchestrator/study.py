@@ -6,7 +6,6 @@ first; and since outcomes come from the ledger, resuming is running again. `Stra
 I/O; `Study` runs many of them over the paying path.
 """
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +17,8 @@ from ..search.base import Search
 from .budget import Budget
 from .driver import Counts, Driver
 from .ledger import Ledger
-from .paying import Policy
+from .loops import run_blocking
+from .paying import Job, Policy
 from .workers import Identity, Worker
 
 Objective = Callable[[Trial, Scored], Scored]
@@ -165,14 +165,7 @@ class Study:
 
     def run(self) -> StudyResult:
         """Run to the end, from a script, a notebook or a thread."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return asyncio.run(self.run_async())
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(1) as thread:  # a notebook's loop is busy with the cell that called us
-            return thread.submit(asyncio.run, self.run_async()).result()
+        return run_blocking(self.run_async)
 
     def request_stop(self, reason: str) -> None:
         """Start nothing new, record what is in flight, and end. Safe from signal handlers and other threads."""
@@ -226,11 +219,12 @@ class _Loop:
             self._active += 1
             self._advance(self._queue.popleft())
 
-    def _deliver(self, delivered: Mapping[str, Outcome]) -> None:
+    def _deliver(self, delivered: Mapping[str, Job]) -> None:
         moved: dict[int, StrandRun] = {}
-        for key, outcome in delivered.items():
+        for key, job in delivered.items():
+            assert job.outcome is not None, "delivered without an outcome"
             for run, candidate in self._waiting.pop(key, []):
-                run.give(candidate, outcome)
+                run.give(candidate, job.outcome)
                 moved[id(run)] = run
         for run in moved.values():
             self._advance(run)

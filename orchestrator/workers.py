@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from ..errors import ClusterError, WorkerLost
 from ..records import JSON, Failed, Outcome, Request, Scored
+from .budget import Price
 
 
 class Identity(Protocol):
@@ -38,9 +39,12 @@ class Evaluator(Identity, Protocol):
 
 
 class Worker(Protocol):
-    """Something that runs batches, near or far."""
+    """Something that runs batches, near or far. `Seat` lists what it may say of itself beside this."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Unique among the workers of a run."""
+        ...
 
     async def run(self, requests: Sequence[Request]) -> list[Outcome]:
         """Return one outcome a request, in order.
@@ -57,6 +61,48 @@ class Worker(Protocol):
             WorkerLost: it cannot be.
         """
         ...
+
+
+DEPTH = 2
+"""Batches that a worker may have, so that it never waits for the driver."""
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A worker as the driver sees it, with what a worker may say of itself beside the contract.
+
+    Attributes:
+        worker: Who evaluates.
+        name: Its name.
+        pool: `worker.pool`: it runs requests of that pool alone; "" if it says nothing.
+        batch: `worker.batch`: requests in one call at most; None for the policy's.
+    """
+
+    worker: Worker
+    name: str
+    pool: str
+    batch: int | None
+
+    @classmethod
+    def of(cls, worker: Worker) -> "Seat":
+        """Return the seat of `worker`."""
+        return cls(worker, worker.name, getattr(worker, "pool", ""), getattr(worker, "batch", None))
+
+    @property
+    def slots(self) -> int:
+        """Calls that the worker may have at once: `worker.slots`, which may change as it learns."""
+        return int(getattr(self.worker, "slots", DEPTH))
+
+    def ready_at(self, now: float, price: Price) -> float:
+        """Return when the worker may start a request of `price`: `worker.ready_at`, else now."""
+        ask = getattr(self.worker, "ready_at", None)
+        return now if ask is None else float(ask(now, price))
+
+    def started(self, now: float, price: Price) -> None:
+        """Tell a worker that counts its starts of one more."""
+        tell = getattr(self.worker, "started", None)
+        if tell is not None:
+            tell(now, price)
 
 
 class InlineWorker:

@@ -1,0 +1,193 @@
+"""Calls of chat models as a worker of the paying path: one endpoint, one limiter, one call a request.
+
+A node's task may call its model more than once (a one-token repair of an answer that could not be read); what all of
+them took is counted here, whether the task ends well or not. Knows no graph and no ledger.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel
+
+from ..graphs import Task
+from ..models.chat import (
+    GREEDY,
+    CallFailed,
+    Capabilities,
+    ChatModel,
+    LabelScores,
+    Message,
+    Reply,
+    Sampling,
+    TokenPrice,
+    Usage,
+)
+from ..records import JSON, Failed, Outcome, Request, Scored
+from .budget import Price
+from .limiter import Limiter
+from .workers import first_line
+
+
+@dataclass
+class Metered:
+    """A chat model that counts what one request took; a `ChatModel` itself.
+
+    Attributes:
+        model: The model.
+        calls: Calls made, those that failed included.
+        prompt: Tokens sent.
+        completion: Tokens answered.
+        cached: Tokens sent that the model did not compute again.
+        usd: Their price, where it is known.
+    """
+
+    model: ChatModel
+    calls: int = 0
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    usd: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model.name
+
+    @property
+    def identity(self) -> JSON:
+        """The model's identity."""
+        return self.model.identity
+
+    @property
+    def price(self) -> TokenPrice | None:
+        """The model's price."""
+        return self.model.price
+
+    async def generate(self, messages: Sequence[Message], sampling: Sampling = GREEDY) -> Reply:
+        """Return the model's answer."""
+        try:
+            reply = await self.model.generate(messages, sampling)
+        except CallFailed as error:
+            await self._failed(error, messages, sampling.max_tokens)
+            raise
+        self._count(reply.usage)
+        return reply
+
+    async def label_logprobs(self, messages: Sequence[Message], labels: Sequence[str]) -> LabelScores:
+        """Return the model's label log-probabilities."""
+        try:
+            scores = await self.model.label_logprobs(messages, labels)
+        except CallFailed as error:
+            await self._failed(error, messages, 1)
+            raise
+        self._count(scores.usage)
+        return scores
+
+    async def capabilities(self) -> Capabilities:
+        """Return what the model can do."""
+        return await self.model.capabilities()
+
+    async def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Return how many tokens `messages` take."""
+        return await self.model.count_tokens(messages)
+
+    async def close(self) -> None:
+        """Leave the model open: it is shared."""
+
+    def cost(self, seconds: float) -> dict[str, float]:
+        """Return what the request took, by the names that budgets and reports use."""
+        return {
+            "seconds": seconds,
+            "calls": float(self.calls),
+            "tokens": float(self.prompt + self.completion),
+            "prompt_tokens": float(self.prompt),
+            "completion_tokens": float(self.completion),
+            "cached_tokens": float(self.cached),
+            "usd": self.usd,
+        }
+
+    def _count(self, usage: Usage) -> None:
+        self.calls += 1
+        self.prompt += usage.prompt
+        self.completion += usage.completion
+        self.cached += usage.cached
+        if self.price is not None:
+            self.usd += self.price.of(usage)
+
+    async def _failed(self, error: CallFailed, messages: Sequence[Message], most: int) -> None:
+        """Count a call that gave no answer; one that timed out may be billed all the same, so it counts whole."""
+        billed = error.reason == "Timeout"
+        self._count(Usage(await self.model.count_tokens(messages), most) if billed else Usage())
+
+
+@dataclass
+class CallWorker:
+    """Runs the tasks of one chat model, each request one task.
+
+    Attributes:
+        model: The model; its name is the worker's and the pool's.
+        limiter: How many calls it gets at once.
+        tasks: What requests may ask for, by `Node.task_key`, with the type of the input.
+        batch: One request a call: each is answered as soon as it can be.
+    """
+
+    model: ChatModel
+    limiter: Limiter = field(default_factory=Limiter)
+    tasks: dict[str, tuple[Task, type[BaseModel]]] = field(default_factory=dict)
+    batch: int = 1
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model.name
+
+    @property
+    def pool(self) -> str:
+        """The model's name: no other worker may answer for it."""
+        return self.model.name
+
+    @property
+    def slots(self) -> int:
+        """Calls that may be in flight."""
+        return self.limiter.slots
+
+    def ready_at(self, now: float, price: Price) -> float:
+        """Return when a call of this price may start."""
+        return self.limiter.ready_at(now, price.tokens)
+
+    def started(self, now: float, price: Price) -> None:
+        """Count a call that starts."""
+        self.limiter.started(now, price.tokens)
+
+    async def run(self, requests: Sequence[Request]) -> list[Outcome]:
+        """Return one outcome a request; each is a task's output as JSON, or a typed failure."""
+        return [await self._run(request) for request in requests]
+
+    async def revive(self) -> None:
+        """Do nothing: a model that cannot be reached fails its calls, typed, and they are repeated."""
+
+    async def _run(self, request: Request) -> Outcome:
+        task, input_type = self.tasks[request.candidate]
+        metered, started = Metered(self.model), time.monotonic()
+        try:
+            output = await task.run(input_type.model_validate(request.item), metered, request.seed)
+        except CallFailed as error:
+            took = time.monotonic() - started
+            if error.reason == "RateLimited":
+                self.limiter.refused(time.monotonic())
+            return Failed(error.reason, error.detail, error.retryable, error.retry_after or 0.0, metered.cost(took))
+        except Exception as error:  # a defect of a task fails its request alone, and says so
+            took = time.monotonic() - started
+            return Failed(type(error).__name__, first_line(error), False, 0.0, metered.cost(took))
+        took = time.monotonic() - started
+        self.limiter.answered(took / max(1, metered.calls), request.candidate)
+        return Scored(output.model_dump(mode="json"), metered.cost(took))
+
+
+async def price_of(task: Task, given: object, model: ChatModel) -> Price:
+    """Return the upper price of one run of `task`."""
+    upper, rate = await task.upper(given, model), model.price
+    usage = Usage(upper.prompt_tokens, upper.completion_tokens)
+    usd = None if rate is None else rate.of(usage)
+    return Price(upper.calls, upper.prompt_tokens + upper.completion_tokens, usd)

@@ -1,0 +1,19 @@
+"""The thin synchronous face of what runs in an event loop."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def run_blocking(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run `work` to its end and return what it gave, from a script, a notebook or a thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work())
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as thread:  # a notebook's loop is busy with the cell that called us
+        return thread.submit(asyncio.run, work()).result()
