@@ -1,11 +1,13 @@
 """The command line: parses, calls one function, prints. Results go to stdout, all else to stderr.
 
-Exit codes: 0 done; 1 failures above the threshold; 2 bad input; 3 budget reached, the partial result is valid;
-4 a dependency (network, cluster, store) is missing; 130 and 143 after SIGINT and SIGTERM.
+Exit codes: 0 done; 1 more evaluations failed than --max-failures allows, the result is written; 2 bad input; 3 budget
+reached, the partial result is valid; 4 a dependency (network, cluster, store) is missing; 130 and 143 after SIGINT and
+SIGTERM. --partial-ok turns 1 and 3 into 0.
 
 A command imports what it runs, so that `plait --help` stays instant.
 """
 
+import json as codec
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,9 +30,12 @@ Address = Annotated[str | None, typer.Option("--address", help="An existing Ray 
 Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what the run would ask for, and run nothing.")]
-PartialOk = Annotated[bool, typer.Option("--partial-ok", help="Exit 0 with a valid partial result.")]
+PartialOk = Annotated[bool, typer.Option("--partial-ok", help="Exit 0, not 1 or 3, where there is a valid result.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Any spec field: key=value, run.actors=2.")]
 Actors = Annotated[int | None, typer.Option("--actors", help="Model hosts, one core each.")]
+MaxFailures = Annotated[
+    float | None, typer.Option("--max-failures", help="Share of evaluations, 0 to 1, that may fail before exit code 1.")
+]
 Evaluations = Annotated[int | None, typer.Option("--budget-evaluations", help="Evaluations to pay for at most.")]
 Seconds = Annotated[float | None, typer.Option("--budget-seconds", help="Seconds of wall time at most.")]
 
@@ -57,6 +62,7 @@ def cola(
     actors: Actors = None,
     budget_evaluations: Evaluations = None,
     budget_seconds: Seconds = None,
+    max_failures: MaxFailures = None,
     settings: Set = None,
     out: Out = None,
     address: Address = None,
@@ -70,7 +76,12 @@ def cola(
     from .spec import assignments, merged
 
     flags = {"model": model, "data": data, "profile": profile, "simulations": simulations, "limit": limit, "seed": seed}
-    run = {"actors": actors, "budget_evaluations": budget_evaluations, "budget_seconds": budget_seconds}
+    run = {
+        "actors": actors,
+        "budget_evaluations": budget_evaluations,
+        "budget_seconds": budget_seconds,
+        "max_failures": max_failures,
+    }
     values: dict[str, Any] = {"method": "cola", **_given(flags), "run": _given(run)}
     values = merged(values, assignments(settings or []))
     run_spec(values, Options(out, address, json, quiet, dry_run, partial_ok))
@@ -80,6 +91,7 @@ def cola(
 def run(
     spec: Annotated[Path, typer.Argument(help="YAML file: method, and the fields of its spec.")],
     settings: Set = None,
+    max_failures: MaxFailures = None,
     out: Out = None,
     address: Address = None,
     json: Json = False,
@@ -92,6 +104,7 @@ def run(
     from .spec import assignments, merged, read_spec
 
     values = merged(read_spec(spec), assignments(settings or []))
+    values = merged(values, _failing(max_failures))
     run_spec(values, Options(out, address, json, quiet, dry_run, partial_ok), where=str(spec))
 
 
@@ -99,6 +112,7 @@ def run(
 def resume(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     settings: Annotated[list[str] | None, typer.Option("--set", help="How to carry it out: run.actors=2.")] = None,
+    max_failures: MaxFailures = None,
     address: Address = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -106,11 +120,12 @@ def resume(
 ) -> None:
     """Continue RUN from its ledger; what is in it is not paid again."""
     from .commands_run import Options, resume_run
-    from .spec import assignments
+    from .spec import assignments, merged
 
     changes = assignments(settings or [])
     if set(changes) - {"run"}:
         raise SpecError("--set", ", ".join(sorted(set(changes) - {"run"})), "run.* only: a run keeps its spec")
+    changes = merged(changes, _failing(max_failures))
     resume_run(run, changes.get("run", {}), Options(run, address, json, quiet, partial_ok=partial_ok))
 
 
@@ -137,11 +152,23 @@ def show(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
+def report(run: Annotated[Path, typer.Argument(help="Run folder.")], json: Json = False) -> None:
     """Write report.html of RUN again and print where it is."""
     from .commands_show import write_report
 
-    typer.echo(write_report(run))
+    place = str(write_report(run))
+    typer.echo(codec.dumps({"report": place}) if json else place)
+
+
+@app.command()
+def schema(
+    method: Annotated[str | None, typer.Argument(help="Of this method; default: of all, by name.")] = None,
+) -> None:
+    """Print the JSON schema of METHOD's spec: every field of a spec file, its type, default and help."""
+    from .commands_run import RECIPES, spec_schema
+
+    schemas = spec_schema(method) if method else {name: spec_schema(name) for name in RECIPES}
+    typer.echo(codec.dumps(schemas, indent=1))
 
 
 @app.command()
@@ -161,8 +188,6 @@ def score(
 
     line = score_file(model, data, path, out, limit=limit, bos=bos, dtype=dtype, alone=alone)
     if json:
-        import json as codec
-
         typer.echo(codec.dumps(line))
     else:
         typer.echo(
@@ -197,6 +222,10 @@ def main() -> None:
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if value is not None}
+
+
+def _failing(share: float | None) -> dict[str, Any]:
+    return {} if share is None else {"run": {"max_failures": share}}
 
 
 if __name__ == "__main__":

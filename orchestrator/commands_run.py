@@ -4,15 +4,16 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import typer
+from pydantic import BaseModel
 
-from ..errors import SpecError
+from ..errors import PlaitError, SpecError
 from ..records import JSON
 from .events import Event
 from .progress import Progress
@@ -29,6 +30,8 @@ class Result(Protocol):
     folder: Path
     status: str
     data: dict[str, Any]
+    timing: dict[str, Any]
+    """`counts` are outcomes by where they came from, as in `driver.Counts`."""
 
     def line(self) -> str:
         """Return the outcome in a line."""
@@ -37,6 +40,12 @@ class Result(Protocol):
 
 class Recipe(Protocol):
     """A method's run, made from a spec."""
+
+    spec_type: ClassVar[type[BaseModel]]
+    """What its specs are."""
+
+    spec: Any
+    """Its `run.max_failures` is the share of evaluations that may fail."""
 
     def subscribe(self, subscriber: Callable[[Event], None]) -> "Recipe":
         """Hand every event to `subscriber`."""
@@ -79,6 +88,16 @@ def recipe(method: object, where: str = "spec") -> Any:
     return getattr(import_module(module), name)
 
 
+def spec_schema(method: str) -> dict[str, JSON]:
+    """Return the JSON schema of a method's spec.
+
+    Raises:
+        SpecError: there is no such method.
+    """
+    schema: dict[str, JSON] = recipe(method, "schema").spec_type.model_json_schema()
+    return schema
+
+
 def run_spec(values: dict[str, Any], options: Options, where: str = "spec") -> None:
     """Run the spec's method; ends the process with the run's exit code."""
     made = recipe(values.get("method"), where).from_spec(values)
@@ -103,15 +122,37 @@ def _carry_out(made: Recipe, options: Options) -> None:
         if not options.json and not options.quiet:
             made.subscribe(stack.enter_context(Progress()))
         caught = stack.enter_context(_signals(made))
-        result = made.run(options.out, address=options.address)
-    code = 128 + caught[0] if caught else 3 if result.status == "STOPPED" else 0
+        try:
+            result = made.run(options.out, address=options.address)
+        except PlaitError as error:
+            if options.json:  # whoever reads lines learns that there will be no more
+                end = {"event": "done", "status": "FAILED", "error": str(error), "exit_code": error.exit_code}
+                typer.echo(json.dumps(end))
+            raise
+    share, allowed = failed_share(result.timing["counts"]), made.spec.run.max_failures
+    code = 128 + caught[0] if caught else 1 if share > allowed else 3 if result.status == "STOPPED" else 0
+    code = 0 if code in (1, 3) and options.partial_ok else code
     if options.json:
-        typer.echo(json.dumps({"event": "done", "status": result.status, "folder": str(result.folder)}))
+        end = {"event": "done", "status": result.status, "folder": str(result.folder)}
+        typer.echo(json.dumps({**end, "failed_share": round(share, 6), "exit_code": code}))
     else:
         from .commands_show import print_result
 
         print_result(result)
-    raise typer.Exit(0 if code == 3 and options.partial_ok else code)
+    if share > allowed:
+        line = f"{100 * share:.1f} % of the evaluations failed, above --max-failures {allowed:g}; see events.jsonl"
+        typer.echo(f"plait: {line} in {result.folder}", err=True)
+    raise typer.Exit(code)
+
+
+def failed_share(counts: Mapping[str, int]) -> float:
+    """Return which share of the evaluations that a run needed gave no answer.
+
+    What the ledger held counts among them, so that a resumed run, which repeats only what failed, has the same
+    share as one that was never interrupted.
+    """
+    needed = counts["paid"] + counts["found"] + counts["failed"]
+    return counts["failed"] / needed if needed else 0.0
 
 
 @contextlib.contextmanager

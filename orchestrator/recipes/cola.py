@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ...models.evaluator import ScorerSpec
 from ...models.host import HostSpec
@@ -54,6 +54,8 @@ class CoLa:
         SpecError: a setting cannot run.
         DataError: a question cannot be used.
     """
+
+    spec_type: ClassVar[type[CoLaSpec]] = CoLaSpec
 
     def __init__(
         self,

@@ -26,6 +26,8 @@ class RunOptions(BaseModel):
     """Evaluations to pay for at most; reaching it ends the run with a valid partial result."""
     budget_seconds: float | None = Field(default=None, ge=0)
     """Seconds of wall time at most."""
+    max_failures: float = Field(default=0.1, ge=0, le=1)
+    """Share of the evaluations that may fail; above it the result is still written, and the command exits with 1."""
 
 
 class CoLaSpec(BaseModel):
