@@ -16,10 +16,14 @@ import torch
 from torch import Tensor
 
 from .attention import KVStore, Span
+from .batching import LayerCost
 from .decoder import KVMode, LayeredDecoder
 from .packing import Packed, pack
 
 Prefix = tuple[int, ...]
+
+DEFAULT_ROWS = 512
+"""Rows of a layer call where batches may change bits (a GPU): no measured time may decide there."""
 
 HEAD_ROWS = 128
 """Rows that the head takes at once, about: each makes a row of the vocabulary's width."""
@@ -108,8 +112,7 @@ class PathExecutor:
         cache_bytes: For hidden states kept between calls; as much again may be live within one call.
         trie: Share layer prefixes; off for comparison.
         layer_major: Batch rows that need the same layer; off for comparison.
-        batch_rows: Rows of one layer call at most. On the CPU a row's cost falls until about 128 rows and stays
-            flat after that (docs/performance.md), so this bounds memory and not speed.
+        batch_rows: Rows of one layer call, about; None lets a cost model fitted on this machine say (batching.py).
     """
 
     def __init__(
@@ -119,10 +122,11 @@ class PathExecutor:
         cache_bytes: int = 1 << 30,
         trie: bool = True,
         layer_major: bool = True,
-        batch_rows: int = 512,
+        batch_rows: int | None = None,
     ) -> None:
         self.decoder, self.counters = decoder, Counters()
         self._trie, self._batch_rows = trie, batch_rows
+        self._cost: LayerCost | None = None
         self._layer_major = layer_major and decoder.row_independent
         self._cache = PrefixCache(cache_bytes if trie else 0)
         self._live_bytes = max(cache_bytes, 1)
@@ -206,18 +210,23 @@ class PathExecutor:
         return roots
 
     def _batches(self, nodes: list[_Node]) -> list[list[_Node]]:
-        """Cut the nodes that need one layer into batches of at most `batch_rows` rows."""
+        """Cut the nodes that need one layer into batches."""
         if not self._layer_major:
             return [[node] for node in nodes]
-        batches: list[list[_Node]] = []
-        rows = 0
-        for node in nodes:
-            rows += node.item.packed.rows
-            if not batches or rows > self._batch_rows:
-                batches.append([])
-                rows = node.item.packed.rows
-            batches[-1].append(node)
-        return batches
+        return [nodes[cut] for cut in self.cost.cut([node.item.packed.rows for node in nodes])]
+
+    @property
+    def cost(self) -> LayerCost:
+        """What a layer call costs here; measured when first needed."""
+        if self._cost is None:
+            self._cost = self._fixed_cost() or LayerCost.measure(self.decoder)
+        return self._cost
+
+    def _fixed_cost(self) -> LayerCost | None:
+        """Return a cost that leads to the batches asked for; to the same everywhere where they may change bits."""
+        if self._batch_rows is None and self.decoder.batch_invariant:
+            return None
+        return LayerCost.of_rows(self._batch_rows or DEFAULT_ROWS)
 
     def _run_batch(self, layer: int, nodes: Sequence[_Node], finals: dict[int, Tensor]) -> None:
         """Run one layer over the rows of `nodes`; hand the states to children, requests and the cache."""
