@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ..errors import RunFolderError
@@ -15,9 +16,8 @@ from .runfolder import RunFolder, write_text
 
 
 def list_runs(folder: Path, *, as_json: bool) -> None:
-    """Print a line a run, the newest last."""
-    runs = [RunFolder.open(file.parent) for file in sorted(folder.glob("*/run.json"))]
-    rows = [{**run.info, "status": status(run), "folder": str(run.path)} for run in runs]
+    """Print a line a run, the newest last; a folder that cannot be read says so in its line, before the others."""
+    rows = [_row(file.parent) for file in sorted(folder.glob("*/run.json"))]
     rows.sort(key=lambda row: row["made"])
     if as_json:
         for row in rows:
@@ -25,8 +25,23 @@ def list_runs(folder: Path, *, as_json: bool) -> None:
         return
     table = Table("folder", "method", "status", "made", box=None)
     for row in rows:
-        table.add_row(row["folder"], row["method"], row["status"], row["made"])
+        table.add_row(escape(row["folder"]), row["method"], escape(row.get("problem", row["status"])), row["made"])
     Console().print(table if rows else f"no runs in {folder}")
+
+
+def _row(folder: Path) -> dict[str, Any]:
+    try:
+        run = RunFolder.open(folder)
+        row = {**run.info, "status": status(run), "folder": str(folder)}
+        return {**row, "method": str(row["method"]), "made": str(row["made"])}
+    except RunFolderError as error:
+        return _broken(folder, error.problem)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _broken(folder, f"a file of it cannot be read ({type(error).__name__})")
+
+
+def _broken(folder: Path, problem: str) -> dict[str, Any]:
+    return {"folder": str(folder), "method": "", "status": "BROKEN", "made": "", "problem": f"broken: {problem}"}
 
 
 def status(run: RunFolder) -> str:

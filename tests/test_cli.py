@@ -129,7 +129,7 @@ def test_an_unreachable_cluster(tmp_path):
 def test_help_names_every_command(plait):
     code, out, _ = plait("--help")
     assert code == 0
-    for command in ("demo", "cola", "run", "resume", "list", "show", "report", "score", "models", "doctor"):
+    for command in ("demo", "cola", "run", "resume", "list", "show", "report", "score", "models", "doctor", "schema"):
         assert command in out
 
 
