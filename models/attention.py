@@ -8,14 +8,29 @@ transformers' own extension point; no layer module is patched. Must not know pat
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 NAME = "plait"
 """The attention implementation's name in transformers' table."""
+
+
+class Cache(Protocol):
+    """Keys and values of one sequence's earlier rows."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether a slot belongs to a layer and not to a path position (`KVStore`)."""
+        ...
+
+    def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Append [1, heads, rows, head_dim]; return all that the new rows may attend to, the new ones last."""
+        ...
 
 
 @dataclass
@@ -49,15 +64,16 @@ class Span:
         start: First row.
         stop: One past the last row.
         positions: [rows], token positions, which a tree of options does not count through.
-        tree: [rows, rows] of bool, which row may see which; None for plain causal order.
-        kv: Keys and values of earlier rows, for decoding.
+        tree: Which row may see which, of bool: [rows, rows], or [rows, keys] where `kv` holds earlier rows, which
+            come first; None for plain causal order.
+        kv: Keys and values of earlier rows, whose positions count from 0.
     """
 
     start: int
     stop: int
     positions: Tensor
     tree: Tensor | None = None
-    kv: KVStore | None = None
+    kv: Cache | None = None
 
 
 def _mask(span: Span, window: int | None) -> Tensor | None:
@@ -74,6 +90,36 @@ def _mask(span: Span, window: int | None) -> Tensor | None:
     if window is not None:
         mask = mask & (span.positions[:, None] - span.positions[None, :] < window)
     return mask[None, None]
+
+
+def _mask_over_earlier(span: Span, keys: int, window: int | None) -> Tensor | None:
+    """Return the mask of rows that follow earlier ones, [rows, keys] of bool; None for one row that sees all keys."""
+    rows = span.stop - span.start
+    mask = span.tree
+    if mask is None and rows > 1:
+        mask = torch.ones(rows, keys, dtype=torch.bool, device=span.positions.device).tril(keys - rows)
+    if window is None or keys <= window:
+        return mask
+    places = torch.cat([torch.arange(keys - rows, device=span.positions.device), span.positions])
+    near = span.positions[:, None] - places[None, :] < window
+    return near if mask is None else mask & near
+
+
+def _attend_over_earlier(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None
+) -> Tensor:
+    """Return [1, rows, heads, head_dim] of rows that see earlier keys.
+
+    The query heads that share a key head become rows of it, so that keys and values are read as they lie in the
+    cache and not copied once a query head.
+    """
+    _, heads, rows, width = query.shape
+    groups = heads // key.shape[1]
+    packed = query.reshape(1, key.shape[1], groups * rows, width)
+    if mask is not None:
+        mask = mask.repeat(groups, 1)
+    out = scaled_dot_product_attention(packed, key, value, attn_mask=mask, scale=scaling)
+    return out.reshape(1, heads, rows, -1).transpose(1, 2)
 
 
 def attend(
@@ -107,11 +153,15 @@ def attend(
     for span in spans:
         rows = slice(span.start, span.stop)
         q, k, v = query[:, :, rows], key[:, :, rows], value[:, :, rows]
-        mask = _mask(span, sliding_window)
         if span.kv is not None:
             k, v = span.kv.extend(k, v)
+            if k.shape[2] > q.shape[2] and not span.kv.shared:
+                earlier = _mask_over_earlier(span, k.shape[2], sliding_window)
+                out[:, rows] = _attend_over_earlier(q, k, v, earlier, scaling)
+                continue
             if q.shape[2] == 1 and sliding_window is not None:
                 k, v = k[:, :, -sliding_window:], v[:, :, -sliding_window:]
+        mask = _mask(span, sliding_window)
         causal = mask is None and q.shape[2] > 1
         part, _weights = sdpa_attention_forward(module, q, k, v, mask, scaling=scaling, is_causal=causal)
         out[:, rows] = part

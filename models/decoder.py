@@ -51,6 +51,8 @@ class LayeredDecoder:
         self.depth: int = config.num_hidden_layers
         self.hidden_size: int = config.hidden_size
         self.vocabulary: int = config.vocab_size
+        self.kv_heads: int = config.num_key_value_heads
+        self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.context_length: int = config.max_position_embeddings
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype

@@ -1,0 +1,382 @@
+"""Text and label log-probabilities for many requests at once, which join and leave while others run.
+
+Each step runs every layer once over the rows of all requests: one row of each answer that is being written, and a
+bounded number of rows of prompts that are being read, so that all share the matrix products. What a request gets is
+a function of the request alone, bit for bit: prompts are read in blocks of fixed places (`generation_kv`), attention
+runs sequence by sequence, matrix products have enough rows for equal bits (`decoder.MIN_ROWS`), and what the cache of
+blocks happens to hold stands in for the very same bits.
+
+Must not know Ray, chat templates or event loops; one thread owns a `Batcher`.
+"""
+
+import math
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from ..errors import SpecError
+from .chat import Sampling
+from .decoder import LayeredDecoder
+from .generation_choice import Detokenise, LabelTree, StopTexts, Variants, draw, label_scores
+from .generation_kv import BlockCache, SequenceKV, block_chain
+from .generation_step import Path, Piece, run_pieces
+
+BLOCK = 32
+"""Tokens of a prompt block. A prompt shares whole blocks only, so a longer block shares less; a shorter one makes
+more calls of attention. Changing it changes the last bits of answers."""
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """What is wanted after a prompt.
+
+    Attributes:
+        tokens: The prompt, one token or more.
+        sampling: How the answer is drawn.
+        labels: Per label, the token sequences that say it; where given, their log-probabilities are wanted and
+            no text.
+        path: Layers to run; None for the whole model in order.
+    """
+
+    tokens: tuple[int, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+    labels: dict[str, Variants] | None = None
+    path: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Generated:
+    """An answer's `text` and `tokens` (the end-of-text token left out), why it ended, and its cached prompt tokens."""
+
+    text: str
+    tokens: tuple[int, ...]
+    finish: Literal["stop", "length"]
+    cached: int = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labels' log-probabilities in nats, the probability of all together, and the prompt tokens that were cached."""
+
+    logprobs: dict[str, float]
+    inside: float
+    cached: int = field(compare=False)
+
+
+Answer: TypeAlias = Generated | Labelled
+
+
+@dataclass
+class GenerationCounters:
+    """What a batcher was sent and what it ran, since it was made."""
+
+    steps: int = 0
+    sent: int = 0
+    """Prompt tokens of the requests admitted."""
+    cached: int = 0
+    """Prompt tokens taken from the cache."""
+    computed: int = 0
+    """Prompt rows that were run, rows of labels included."""
+    decoded: int = 0
+    """Rows of answers that were run."""
+    evicted: int = 0
+
+
+class _Sequence:
+    """A request that is being worked on."""
+
+    def __init__(self, number: int, request: GenerationRequest, path: Path, stops: StopTexts) -> None:
+        self.number, self.request, self.path = number, request, path
+        self.prompt = request.tokens
+        self.read = 0  # prompt tokens whose keys and values are there
+        self.cached = 0
+        self.made: list[int] = []
+        self.chain: list[bytes] = []  # keys of its whole blocks, where blocks are kept
+        self.stops = stops
+        self.tree = LabelTree.of(request.labels) if request.labels is not None else None
+        self.kv: SequenceKV
+
+    @property
+    def usable(self) -> int:
+        """Blocks that may come from the cache; the last one's states are needed and not its keys alone."""
+        return min((len(self.prompt) - 1) // BLOCK, len(self.chain))
+
+    @property
+    def longest(self) -> int:
+        """Tokens of prompt and answer at most."""
+        return len(self.prompt) + (self.request.sampling.max_tokens if self.tree is None else len(self.tree.rows))
+
+
+@dataclass(frozen=True, eq=False)
+class _Planned:
+    """A piece of a step and whose it is.
+
+    Attributes:
+        sequence: Whose.
+        piece: Its rows.
+        wanted: How many of its last rows' logits are wanted.
+        key: Of the prompt block that the rows are; empty where they are none, or none is kept.
+        stop: Prompt tokens up to its end, where it is a block.
+    """
+
+    sequence: _Sequence
+    piece: Piece
+    wanted: int
+    key: bytes = b""
+    stop: int = 0
+
+
+class Batcher:
+    """Runs generation requests over one decoder, step by step.
+
+    Args:
+        decoder: The model.
+        detokenise: Turns an answer's token ids into text.
+        cache_bytes: For prompt blocks that later requests may share; 0 shares nothing.
+        prefill_rows: Prompt rows of one step at most (a block more where labels follow).
+        active: Requests worked on at once; more wait.
+        kv_bytes: For keys and values of the requests worked on; a lone request may take more.
+    """
+
+    def __init__(
+        self,
+        decoder: LayeredDecoder,
+        detokenise: Detokenise,
+        *,
+        cache_bytes: int = 1 << 29,
+        prefill_rows: int = 128,
+        active: int = 32,
+        kv_bytes: int = 4 << 30,
+    ) -> None:
+        self.decoder, self.counters = decoder, GenerationCounters()
+        self._detokenise, self._prefill_rows, self._active = detokenise, max(prefill_rows, BLOCK), active
+        self._cache = BlockCache(cache_bytes)
+        self._row_bytes = 2 * decoder.kv_heads * decoder.head_dim * decoder.dtype.itemsize
+        self._kv_room = kv_bytes // self._row_bytes
+        self._positions = torch.arange(decoder.context_length, device=decoder.device)
+        self._waiting: deque[_Sequence] = deque()
+        self._running: OrderedDict[int, _Sequence] = OrderedDict()
+        self._numbers = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step has anything to do."""
+        return bool(self._waiting or self._running)
+
+    def add(self, request: GenerationRequest) -> int:
+        """Take a request in; return the number that its answer will carry.
+
+        Raises:
+            SpecError: the request cannot run: a path or token that is not there, a prompt that is empty or, with
+                the answer, longer than the model's context, a sampling out of its range.
+        """
+        path = tuple(range(self.decoder.depth)) if request.path is None else request.path
+        self.decoder.check(path)
+        _check(request, self.decoder)
+        self._numbers += 1
+        self._waiting.append(
+            _Sequence(self._numbers, request, path, StopTexts(request.sampling.stop, self._detokenise))
+        )
+        return self._numbers
+
+    def cancel(self, number: int) -> None:
+        """Forget a request whose answer nobody waits for; one that is done already is none."""
+        self._running.pop(number, None)
+        self._waiting = deque(one for one in self._waiting if one.number != number)
+
+    def run(self, requests: Sequence[GenerationRequest]) -> list[Answer]:
+        """Return the answers of `requests`, in order; convenient where nothing else is running."""
+        numbers = [self.add(request) for request in requests]
+        answers: dict[int, Answer] = {}
+        while self.busy:
+            answers.update(self.step())
+        return [answers[number] for number in numbers]
+
+    @torch.inference_mode()
+    def step(self) -> dict[int, Answer]:
+        """Run every layer once over the rows that are ready; return the answers that ended, by number."""
+        self._admit()
+        planned = self._plan()
+        if not planned:
+            return {}
+        states = run_pieces(self.decoder, [one.piece for one in planned])
+        self._keep_blocks(planned)
+        self.counters.steps += 1
+        self.counters.evicted = self._cache.evicted
+        return self._read(planned, states)
+
+    def _admit(self) -> None:
+        """Let waiting requests begin, first come first served, as far as there is room."""
+        while self._waiting and len(self._running) < self._active:
+            first = self._waiting[0]
+            if self._running and self._kv_held() + first.longest * len(first.path) > self._kv_room:
+                return
+            self._waiting.popleft()
+            rows = min(first.longest, len(first.prompt) + 64)
+            first.kv = SequenceKV(self.decoder, len(first.path), rows)
+            if BLOCK * self._row_bytes * len(first.path) <= self._cache.budget:
+                first.chain = block_chain(first.path, first.prompt, BLOCK)
+            self._running[first.number] = first
+            self.counters.sent += len(first.prompt)
+
+    def _kv_held(self) -> int:
+        """Return the rows times path positions that the running sequences may come to hold."""
+        return sum(one.longest * len(one.path) for one in self._running.values())
+
+    def _plan(self) -> list[_Planned]:
+        """Choose this step's rows: one of each answer, then blocks of prompts, first come first served."""
+        planned, left = [], self._prefill_rows
+        computing: set[bytes] = set()
+        for sequence in self._running.values():
+            if sequence.made:
+                where = len(sequence.prompt) + len(sequence.made) - 1
+                piece = Piece(sequence.path, sequence.kv, sequence.made[-1:], self._positions[where : where + 1])
+                planned.append(_Planned(sequence, piece, 1))
+                self.counters.decoded += 1
+        for sequence in self._running.values():
+            if not sequence.made and left > 0:
+                mine = self._plan_prompt(sequence, left, computing)
+                planned += mine
+                left -= sum(len(one.piece.tokens) for one in mine)
+        return planned
+
+    def _plan_prompt(self, sequence: _Sequence, left: int, computing: set[bytes]) -> list[_Planned]:
+        """Return the next pieces of a prompt in at most `left` rows; `computing` are this step's blocks.
+
+        A block that another sequence computes in this step is waited for: the next step finds it in the cache.
+        """
+        self._reuse(sequence)
+        planned: list[_Planned] = []
+        while sequence.read < len(sequence.prompt):
+            start = sequence.read
+            stop = min(start + BLOCK, len(sequence.prompt))
+            key = sequence.chain[start // BLOCK] if start // BLOCK < len(sequence.chain) else b""
+            if stop - start > left or (key in computing and start // BLOCK < sequence.usable):
+                break
+            if key:
+                computing.add(key)
+            last = stop == len(sequence.prompt)
+            planned.append(_Planned(sequence, self._block(sequence, start, stop), int(last), key, stop))
+            sequence.read = stop
+            left -= stop - start
+            if last and sequence.tree is not None and sequence.tree.rows:
+                planned.append(_Planned(sequence, self._label_rows(sequence), len(sequence.tree.rows)))
+        self.counters.computed += sum(len(one.piece.tokens) for one in planned)
+        return planned
+
+    def _reuse(self, sequence: _Sequence) -> None:
+        """Take the next blocks from the cache."""
+        while sequence.read // BLOCK < sequence.usable:
+            block = self._cache.get(sequence.chain[sequence.read // BLOCK])
+            if block is None:
+                return
+            sequence.kv.load_rows(block)
+            sequence.read += BLOCK
+            sequence.cached += BLOCK
+            self.counters.cached += BLOCK
+
+    def _block(self, sequence: _Sequence, start: int, stop: int) -> Piece:
+        mask = None
+        if start and stop - start > 1:
+            mask = torch.ones(stop - start, stop, dtype=torch.bool, device=self.decoder.device).tril(start)
+        tokens = sequence.prompt[start:stop]
+        return Piece(sequence.path, sequence.kv, tokens, self._positions[start:stop], mask)
+
+    def _label_rows(self, sequence: _Sequence) -> Piece:
+        """Return the rows of the labels' tree: each sees the whole prompt and its own beginnings."""
+        assert sequence.tree is not None
+        rows, length = sequence.tree.rows, len(sequence.prompt)
+        seen = torch.cat([torch.ones(len(rows), length, dtype=torch.bool), sequence.tree.seen], dim=1)
+        positions = torch.tensor([length + len(row) - 1 for row in rows])
+        device = self.decoder.device
+        return Piece(sequence.path, sequence.kv, [row[-1] for row in rows], positions.to(device), seen.to(device))
+
+    def _keep_blocks(self, planned: Sequence[_Planned]) -> None:
+        """Put the whole blocks that this step computed into the cache."""
+        for one in planned:
+            if one.key and one.key not in self._cache:
+                self._cache.put(one.key, one.sequence.kv.copy_rows(one.stop - BLOCK, one.stop))
+                self._cache.touch(one.sequence.chain[: one.stop // BLOCK])
+
+    def _read(self, planned: Sequence[_Planned], states: Sequence[Tensor]) -> dict[int, Answer]:
+        """Turn final states into tokens and label scores; return what ended, and let it go."""
+        wanted = [(one, state[-one.wanted :]) for one, state in zip(planned, states, strict=True) if one.wanted]
+        if not wanted:
+            return {}
+        logits = self.decoder.head(torch.cat([rows for _, rows in wanted]))
+        mine: dict[int, list[Tensor]] = {}
+        for (one, _), part in zip(wanted, logits.split([one.wanted for one, _ in wanted]), strict=True):
+            mine.setdefault(one.sequence.number, []).append(part)
+        answers: dict[int, Answer] = {}
+        for number, parts in mine.items():
+            answer = self._advance(self._running[number], torch.cat(parts))
+            if answer is not None:
+                answers[number] = answer
+                del self._running[number]
+        return answers
+
+    def _advance(self, sequence: _Sequence, logits: Tensor) -> Answer | None:
+        """Read a sequence's new logits [rows, vocabulary]; return its answer once it is whole."""
+        request, made = sequence.request, sequence.made
+        if request.labels is not None and sequence.tree is not None:
+            return Labelled(*label_scores(request.labels, sequence.tree, logits), sequence.cached)
+        token = draw(logits[0], request.sampling, len(made))
+        if token in self.decoder.stop_tokens:
+            return Generated(self._detokenise(made), tuple(made), "stop", sequence.cached)
+        made.append(token)
+        text = sequence.stops.cut(made)
+        if text is not None:
+            return Generated(text, tuple(made), "stop", sequence.cached)
+        if len(made) == request.sampling.max_tokens:
+            return Generated(self._detokenise(made), tuple(made), "length", sequence.cached)
+        return None
+
+
+def _check(request: GenerationRequest, decoder: LayeredDecoder) -> None:
+    """Refuse a request that cannot run."""
+    sampling, tokens = request.sampling, request.tokens
+    if not tokens:
+        raise SpecError("prompt", "no token", "one token or more")
+    if min(tokens) < 0 or max(tokens) >= decoder.vocabulary:
+        raise SpecError("prompt", [min(tokens), max(tokens)], f"token ids 0 to {decoder.vocabulary - 1}")
+    if not (math.isfinite(sampling.temperature) and sampling.temperature >= 0):
+        raise SpecError("temperature", sampling.temperature, "0 or more")
+    if not 0 < sampling.top_p <= 1:
+        raise SpecError("top_p", sampling.top_p, "above 0, at most 1")
+    if sampling.max_tokens < 1:
+        raise SpecError("max_tokens", sampling.max_tokens, "1 or more")
+    if not all(sampling.stop):
+        raise SpecError("stop", list(sampling.stop), "texts of a character or more")
+    if request.labels is not None and not (request.labels and all(map(_says_something, request.labels.values()))):
+        raise SpecError("labels", request.labels, "a label or more, each of a token or more")
+    answer = answer_rows(request)
+    if len(tokens) + answer > decoder.context_length:
+        got = f"{len(tokens)} + {answer} tokens of prompt and answer"
+        raise SpecError("prompt", got, f"at most {decoder.context_length}, the context")
+
+
+def _says_something(variants: Variants) -> bool:
+    return bool(variants) and all(variants)
+
+
+def answer_rows(request: GenerationRequest) -> int:
+    """Return the tokens that a request may need beyond its prompt."""
+    if request.labels is None:
+        return request.sampling.max_tokens
+    return max(len(variant) for variants in request.labels.values() for variant in variants)
+
+
+__all__ = [
+    "BLOCK",
+    "Answer",
+    "Batcher",
+    "Generated",
+    "GenerationCounters",
+    "GenerationRequest",
+    "Labelled",
+    "answer_rows",
+]
