@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plait.errors import DataError, PlaitError, RunFolderError, SpecError
+from plait.intervals import excludes_zero, mean_interval, paired_interval
 from plait.orchestrator.budget import Budget, Limits, Price
 from plait.orchestrator.data import SHIPPED, load_questions
 from plait.orchestrator.events import EventLog, Events, read_events
 from plait.orchestrator.recipes.cola_spec import CoLaSpec
 from plait.orchestrator.runfolder import RunFolder, write_text
 from plait.orchestrator.spec import assignments, merged, read_spec, validated
-from plait.orchestrator.statistics import excludes_zero, mean_interval, paired_interval
 
 
 class TestBudget:

@@ -7,8 +7,8 @@ what it costs or gains on the test items is reported either way. Source: CoLa sp
 import math
 from collections.abc import Callable, Sequence
 
+from ...intervals import Interval, mean_interval, paired_interval
 from ...records import JSON
-from ..statistics import Interval, mean_interval, paired_interval
 from .cola_records import ItemRecord, Rule
 
 MENU = 5

@@ -7,8 +7,8 @@ give d different answers would hold the right one with chance d / m if they knew
 from collections.abc import Callable, Sequence
 
 from ...candidates import LayerPath
+from ...intervals import excludes_zero, mean_interval, paired_interval
 from ...records import JSON
-from ..statistics import excludes_zero, mean_interval, paired_interval
 from .cola_menu import label_free
 from .cola_records import RULES, ItemRecord, PathScore, Rule, reported_path
 

@@ -1,4 +1,4 @@
-"""Intervals and controls that every report uses. Pure; seeded."""
+"""Bootstrap intervals over items, which every report uses. Pure; seeded; imports no folder."""
 
 import warnings
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import TypedDict
 import numpy as np
 from scipy import stats
 
-from ..records import seed_of
+from .records import seed_of
 
 RESAMPLES = 2000
 LEVEL = 0.95
