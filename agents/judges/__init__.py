@@ -1,0 +1,1 @@
+"""Networks of judges over pairs of answers, and the statistics that say how far to trust them."""
