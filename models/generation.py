@@ -174,9 +174,8 @@ class Batcher:
             SpecError: the request cannot run: a path or token that is not there, a prompt that is empty or, with
                 the answer, longer than the model's context, a sampling out of its range.
         """
+        check_request(request, self.decoder)
         path = tuple(range(self.decoder.depth)) if request.path is None else request.path
-        self.decoder.check(path)
-        _check(request, self.decoder)
         self._numbers += 1
         self._waiting.append(
             _Sequence(self._numbers, request, path, StopTexts(request.sampling.stop, self._detokenise))
@@ -336,8 +335,10 @@ class Batcher:
         return None
 
 
-def _check(request: GenerationRequest, decoder: LayeredDecoder) -> None:
-    """Refuse a request that cannot run."""
+def check_request(request: GenerationRequest, decoder: LayeredDecoder) -> None:
+    """Refuse a request that cannot run; see `Batcher.add`."""
+    if request.path is not None:
+        decoder.check(request.path)
     sampling, tokens = request.sampling, request.tokens
     if not tokens:
         raise SpecError("prompt", "no token", "one token or more")
@@ -379,4 +380,5 @@ __all__ = [
     "GenerationRequest",
     "Labelled",
     "answer_rows",
+    "check_request",
 ]

@@ -8,15 +8,20 @@ loop, so that health checks answer while the model computes; what arrives meanwh
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..errors import ClusterError, PlaitError
 from ..records import JSON, Failed, Outcome, Request, Scored, digest
+from .chat import Message
 from .evaluator import OptionScorer, ScorerSpec
+from .host_generation import HostGeneration
 
 NAMESPACE = "plait"
+
+SCORED_BETWEEN_STEPS = 64
+"""Paths scored at most between two steps of answers that are being written."""
 
 
 class HostBusy(PlaitError):
@@ -38,6 +43,7 @@ class HostSpec:
         source: A model source (`smollm2-135m`, a folder, ...), resolved on the host's own node.
         scorer: What the values depend on; the host answers for its model, dtype, device and bos.
         cache_bytes: For hidden states kept between calls.
+        prefix_bytes: For keys and values of prompts kept between calls.
         queue: Requests that may wait.
         replica: Which of several equal hosts; equal specs but for this give equal answers.
         cpus: Cores that Ray reserves.
@@ -48,6 +54,7 @@ class HostSpec:
     source: str
     scorer: ScorerSpec
     cache_bytes: int = 1 << 30
+    prefix_bytes: int = 1 << 29
     queue: int = 4096
     replica: int = 0
     cpus: float = 1.0
@@ -83,9 +90,10 @@ class Host:
             raise ClusterError(
                 spec.source, f"this node holds model {local.model_hash[:12]}, asked {spec.scorer.model[:12]}"
             )
-        folder = weights_folder(local, spec.scorer.dtype)
-        self._spec = spec
-        self._scorer = self._thread.submit(OptionScorer.load, folder, spec.scorer, spec.cache_bytes).result()
+        self._folder = weights_folder(local, spec.scorer.dtype)
+        self.spec = spec
+        self._scorer = self._thread.submit(OptionScorer.load, self._folder, spec.scorer, spec.cache_bytes).result()
+        self._generation: Future[HostGeneration] | None = None
         self._calls: list[_Call] = []
         self._waiting = 0
         self._used = time.monotonic()
@@ -118,41 +126,132 @@ class Host:
         Raises:
             HostBusy: more would wait than the queue holds.
         """
-        if self._waiting + len(requests) > self._spec.queue:
-            raise HostBusy(self._waiting, self._spec.queue)
+        self._make_room(len(requests))
         answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
         work = [Request(candidate, item) for candidate, item in requests]
-        self._calls.append(_Call(work, replace(self._spec.scorer, **scorer), answer))
+        self._calls.append(_Call(work, replace(self.spec.scorer, **scorer), answer))
         self._waiting += len(work)
         self._start(self._serve)
         return [_wire(outcome) for outcome in await answer]
 
-    async def _serve(self) -> None:
-        """Run what has arrived, merged into one batch a scorer spec, until nothing waits."""
-        loop = asyncio.get_running_loop()
-        while self._calls:
-            spec = self._calls[0].scorer
-            calls = [call for call in self._calls if call.scorer == spec]
-            self._calls = [call for call in self._calls if call.scorer != spec]
-            merged = [request for call in calls for request in call.requests]
-            problem: Exception | None = None
-            outcomes: list[Outcome] = []
-            try:
-                outcomes = await loop.run_in_executor(self._thread, self._scorer.evaluate, merged, spec)
-            except Exception as error:
-                problem = error
-            start = 0
-            for call in calls:
-                stop = start + len(call.requests)
-                if call.answer.done():
-                    pass  # its driver died and the call was cancelled; the others still wait for theirs
-                elif problem is not None:
-                    call.answer.set_exception(problem)
-                else:
-                    call.answer.set_result(outcomes[start:stop])
-                start = stop
-            self._waiting -= len(merged)
+    async def generate(self, requests: Sequence[Mapping[str, JSON]]) -> list[dict[str, JSON]]:
+        """Answer conversations; what other callers ask meanwhile shares the batches.
+
+        Args:
+            requests: Each {"messages", "sampling"}, and "path" where other layers than all in order should run.
+
+        Returns:
+            Per request {"text", "finish", "usage"} or {"reason", "detail"} of a `CallFailed`, in order.
+
+        Raises:
+            HostBusy: more would wait than the queue holds.
+        """
+        generation = await self._talking()
+        return await self._answer(generation, requests, generation.text_request)
+
+    async def label_logprobs(self, requests: Sequence[Mapping[str, JSON]]) -> list[dict[str, JSON]]:
+        """Return labels' log-probabilities where the answers begin.
+
+        Args:
+            requests: Each {"messages", "labels"}, and "path" as in `generate`.
+
+        Returns:
+            Per request {"logprobs", "inside", "usage"} or {"reason", "detail"} of a `CallFailed`, in order.
+
+        Raises:
+            HostBusy: more would wait than the queue holds.
+        """
+        generation = await self._talking()
+        return await self._answer(generation, requests, generation.label_request)
+
+    async def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Return the tokens of a conversation up to where its answer begins.
+
+        Raises:
+            CallFailed: the model has no chat template, or it refuses the conversation.
+        """
+        return len((await self._talking()).prompt(messages))
+
+    async def chat_facts(self) -> dict[str, JSON]:
+        """Return what answers depend on beside the call, the context's length, and counts of tokens so far."""
+        generation = await self._talking()
+        return {**generation.facts, "counters": generation.counters}
+
+    def open_generation(self) -> "Future[HostGeneration]":
+        """Return the talking half, loaded on first use."""
+        if self._generation is None:
+            load, decoder, room = HostGeneration.load, self._scorer.decoder, self.spec.prefix_bytes
+            self._generation = self._thread.submit(load, self._folder, decoder, self._thread, room)
+        return self._generation
+
+    async def _talking(self) -> HostGeneration:
+        # Shielded: a caller that vanishes must not cancel the loading for the others.
+        return await asyncio.shield(asyncio.wrap_future(self.open_generation()))
+
+    async def _answer(
+        self, generation: HostGeneration, requests: Sequence[Mapping[str, JSON]], read: Any
+    ) -> list[dict[str, JSON]]:
+        self._make_room(len(requests))
+        self._waiting += len(requests)
+        try:
+            return await generation.answer(requests, read, lambda: self._start(self._serve))
+        finally:
+            self._waiting -= len(requests)
             self._used = time.monotonic()
+
+    def _make_room(self, requests: int) -> None:
+        if self._waiting + requests > self.spec.queue:
+            raise HostBusy(self._waiting, self.spec.queue)
+
+    async def _serve(self) -> None:
+        """Run what has arrived until nothing waits: a step of all answers, then a batch of paths, in turn."""
+        while self._calls or self._writing is not None:
+            if (writing := self._writing) is not None:
+                await writing.step()
+            if self._calls:
+                await self._score_next()
+
+    @property
+    def _writing(self) -> HostGeneration | None:
+        """The talking half, where it has answers to write."""
+        made = self._generation
+        return made.result() if made is not None and made.done() and made.result().busy else None
+
+    async def _score_next(self) -> None:
+        """Score the paths that have arrived, merged into one batch of the first caller's scorer spec."""
+        spec = self._calls[0].scorer
+        calls = [call for call in self._calls if call.scorer == spec]
+        self._calls = [call for call in self._calls if call.scorer != spec]
+        merged = [request for call in calls for request in call.requests]
+        problem: Exception | None = None
+        outcomes: list[Outcome] = []
+        try:
+            outcomes = await self._score(merged, spec)
+        except Exception as error:
+            problem = error
+        start = 0
+        for call in calls:
+            stop = start + len(call.requests)
+            if call.answer.done():
+                pass  # its driver died and the call was cancelled; the others still wait for theirs
+            elif problem is not None:
+                call.answer.set_exception(problem)
+            else:
+                call.answer.set_result(outcomes[start:stop])
+            start = stop
+        self._waiting -= len(merged)
+        self._used = time.monotonic()
+
+    async def _score(self, requests: Sequence[Request], spec: ScorerSpec) -> list[Outcome]:
+        """Score `requests`, in parts where answers are being written, so that those go on meanwhile."""
+        loop, outcomes = asyncio.get_running_loop(), list[Outcome]()
+        while len(outcomes) < len(requests):
+            if outcomes and (writing := self._writing) is not None:
+                await writing.step()
+            left = requests[len(outcomes) :]
+            part = left if self._writing is None else left[:SCORED_BETWEEN_STEPS]
+            outcomes += await loop.run_in_executor(self._thread, self._scorer.evaluate, part, spec)
+        return outcomes
 
     def _start(self, work: Any) -> None:
         """Run `work` as the one background task of its name."""
@@ -167,8 +266,8 @@ class Host:
         import ray
 
         while True:
-            await asyncio.sleep(min(self._spec.idle_seconds, 5.0))
-            if not self._waiting and time.monotonic() - self._used > self._spec.idle_seconds:
+            await asyncio.sleep(min(self.spec.idle_seconds, 5.0))
+            if not self._waiting and time.monotonic() - self._used > self.spec.idle_seconds:
                 ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
 

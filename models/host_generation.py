@@ -1,0 +1,216 @@
+"""The talking half of a model host: conversations in, answers out, both as plain JSON.
+
+`Host` owns one and lets it run a step at a time in the thread that computes. Must not know Ray.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ..candidates import LayerPath
+from ..errors import PlaitError
+from ..records import JSON, digest
+from .chat import CallFailed, Message, Sampling
+from .decoder import LayeredDecoder
+from .generation import Answer, Batcher, Generated, GenerationRequest, answer_rows, check_request
+
+Read: TypeAlias = Callable[[Mapping[str, JSON]], GenerationRequest]
+
+GENERATION_VERSION = 1
+"""Part of a host's identity as a chat model. Raise it whenever a change of the generation files, the decoder,
+attention or this file may change an answer."""
+
+
+class HostGeneration:
+    """Generates for the callers of one host; all but `_step` runs in the event loop's thread.
+
+    Args:
+        decoder: The model.
+        tokenizer: Of the model, with its chat template.
+        thread: Where the model computes.
+        cache_bytes: For prompt blocks that later requests may share.
+    """
+
+    def __init__(self, decoder: LayeredDecoder, tokenizer: Any, thread: Executor, cache_bytes: int) -> None:
+        self._decoder, self._tokenizer, self._thread, self._cache_bytes = decoder, tokenizer, thread, cache_bytes
+        self._batcher = self._fresh()
+        self._new: list[tuple[GenerationRequest, asyncio.Future[Answer]]] = []
+        self._running: dict[int, asyncio.Future[Answer]] = {}
+
+    @classmethod
+    def load(cls, folder: Path, decoder: LayeredDecoder, thread: Executor, cache_bytes: int) -> "HostGeneration":
+        """Read the tokenizer that lies beside the model's weights."""
+        from transformers import AutoTokenizer
+
+        return cls(decoder, AutoTokenizer.from_pretrained(folder, local_files_only=True), thread, cache_bytes)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step has anything to do."""
+        return bool(self._new or self._running)
+
+    @property
+    def facts(self) -> dict[str, JSON]:
+        """What answers depend on beside model, dtype and device, and what fits."""
+        template = self._tokenizer.chat_template
+        return {
+            "template": None if template is None else digest(template),
+            "context": self._decoder.context_length,
+            "version": GENERATION_VERSION,
+        }
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What was sent and what was run, since the model was loaded (`generation.GenerationCounters`)."""
+        return asdict(self._batcher.counters)
+
+    async def answer(
+        self, wires: Sequence[Mapping[str, JSON]], read: Read, wake: Callable[[], None]
+    ) -> list[dict[str, JSON]]:
+        """Return an answer or a failure for each of `wires`, in order; other callers' requests run beside them.
+
+        Cancelled, it takes its requests out of the batch.
+
+        Args:
+            wires: Requests as they came.
+            read: Turns one into a request, or raises `CallFailed`.
+            wake: Called once the requests wait, to have `step` called until nothing is `busy`.
+        """
+        waiting: list[tuple[GenerationRequest, asyncio.Future[Answer]] | CallFailed] = []
+        for wire in wires:
+            try:
+                waiting.append((read(wire), asyncio.get_running_loop().create_future()))
+            except CallFailed as failure:
+                waiting.append(failure)
+        fresh = [one for one in waiting if not isinstance(one, CallFailed)]
+        self._new += fresh
+        wake()
+        await asyncio.gather(*(answer for _, answer in fresh))
+        return [
+            {"reason": one.reason, "detail": one.detail}
+            if isinstance(one, CallFailed)
+            else _wire(one[0], one[1].result())
+            for one in waiting
+        ]
+
+    async def step(self) -> None:
+        """Let in what arrived, drop what nobody waits for, run one step and hand out what ended."""
+        new, self._new = [one for one in self._new if not one[1].done()], []
+        gone = [number for number, answer in self._running.items() if answer.done()]
+        requests = [request for request, _ in new]
+        run = asyncio.get_running_loop().run_in_executor
+        try:
+            numbers, answers = await run(self._thread, self._step, requests, gone)
+        except Exception as error:
+            # What the batch holds after an error is not known: all who wait are told, the next begin afresh.
+            for answer in [*self._running.values(), *(answer for _, answer in new)]:
+                if not answer.done():
+                    answer.set_exception(error)
+            self._running, self._batcher = {}, self._fresh()
+            return
+        for number in gone:
+            del self._running[number]
+        self._running.update(zip(numbers, (answer for _, answer in new), strict=True))
+        for number, result in answers.items():
+            answer = self._running.pop(number)
+            if not answer.done():
+                answer.set_result(result)
+
+    def _step(self, new: Sequence[GenerationRequest], gone: Sequence[int]) -> tuple[list[int], dict[int, Answer]]:
+        for number in gone:
+            self._batcher.cancel(number)
+        return [self._batcher.add(request) for request in new], self._batcher.step()
+
+    def _fresh(self) -> Batcher:
+        return Batcher(self._decoder, self._text, cache_bytes=self._cache_bytes)
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Return the tokens of a conversation up to where the answer begins.
+
+        Raises:
+            CallFailed: `Unsupported`, the model has no chat template; `BadRequest`, the template refuses the
+                conversation.
+        """
+        if self._tokenizer.chat_template is None:
+            raise CallFailed("Unsupported", "this model has no chat template")
+        if not messages:
+            raise CallFailed("BadRequest", "messages: got none, expected one or more")
+        turns = [dict(message) for message in messages]
+        if turns[-1]["role"] == "assistant" and not turns[-1]["content"]:
+            turns.pop()  # an answer begun with nothing is an answer not begun
+        continued = bool(turns) and turns[-1]["role"] == "assistant"
+        try:
+            tokens = self._tokenizer.apply_chat_template(
+                turns, add_generation_prompt=not continued, continue_final_message=continued, return_dict=False
+            )
+        except Exception as error:  # templates are programs of the model's makers and raise what they like
+            line = (str(error).strip().splitlines() or [""])[0]
+            raise CallFailed("BadRequest", f"chat template: {type(error).__name__}: {line}") from error
+        return tuple(tokens)
+
+    def text_request(self, wire: Mapping[str, JSON]) -> GenerationRequest:
+        """Read {"messages", "sampling", "path"} as a request for text; `path` may be missing or None.
+
+        Raises:
+            CallFailed: the request cannot run.
+        """
+        sampling = Sampling(**{**wire["sampling"], "stop": tuple(wire["sampling"].get("stop", ()))})
+        return self._checked(GenerationRequest(self.prompt(wire["messages"]), sampling, None, _path(wire)))
+
+    def label_request(self, wire: Mapping[str, JSON]) -> GenerationRequest:
+        """Read {"messages", "labels", "path"} as a request for the labels' log-probabilities.
+
+        Raises:
+            CallFailed: the request cannot run.
+        """
+        labels = list(wire["labels"])
+        if len(labels) < 2 or len(set(labels)) < len(labels) or any(one != one.strip() or not one for one in labels):
+            wanted = "two or more different ones without spaces around them"
+            raise CallFailed("BadRequest", f"labels: got {labels!r}, expected {wanted}")
+        encode = self._tokenizer.encode
+        variants = {
+            label: tuple(tuple(encode(space + label, add_special_tokens=False)) for space in ("", " "))
+            for label in labels
+        }
+        return self._checked(GenerationRequest(self.prompt(wire["messages"]), labels=variants, path=_path(wire)))
+
+    def _checked(self, request: GenerationRequest) -> GenerationRequest:
+        prompt, answer, context = len(request.tokens), answer_rows(request), self._decoder.context_length
+        if prompt + answer > context:
+            raise CallFailed(
+                "TooLong", f"{prompt} tokens of prompt and {answer} of answer, the context holds {context}"
+            )
+        try:
+            check_request(request, self._decoder)
+        except PlaitError as error:
+            raise CallFailed("BadRequest", str(error)) from error
+        return request
+
+
+def _path(wire: Mapping[str, JSON]) -> tuple[int, ...] | None:
+    """Return the layers of the path that the wire names."""
+    if wire.get("path") is None:
+        return None
+    try:
+        return LayerPath.parse(wire["path"]).layers
+    except PlaitError as error:
+        raise CallFailed("BadRequest", str(error)) from error
+
+
+def _wire(request: GenerationRequest, answer: Answer) -> dict[str, JSON]:
+    """Return an answer as plain JSON."""
+    usage = {"prompt": len(request.tokens), "cached": answer.cached}
+    if isinstance(answer, Generated):
+        return {
+            "text": answer.text, "finish": answer.finish, "usage": usage | {"completion": len(answer.tokens)},
+        }  # fmt: skip
+    return {"logprobs": answer.logprobs, "inside": answer.inside, "usage": usage | {"completion": 0}}
+
+
+__all__ = ["GENERATION_VERSION", "HostGeneration"]

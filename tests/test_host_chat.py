@@ -1,0 +1,221 @@
+"""A model host as a chat model, in process and behind Ray: the contract, deaths, full queues, vanished callers."""
+
+import asyncio
+import shutil
+
+import pytest
+
+pytest.register_assert_rewrite("plait.tests.chat_contract")
+
+from plait.candidates import LayerPath  # noqa: E402
+from plait.models.chat import CallFailed, Sampling  # noqa: E402
+from plait.models.evaluator import ScorerSpec  # noqa: E402
+from plait.models.host import Host, HostSpec  # noqa: E402
+from plait.models.host_chat import HostChat  # noqa: E402
+from plait.models.sources import ensure  # noqa: E402
+from plait.tests.chat_contract import LONG, ChatContract  # noqa: E402
+
+pytestmark = pytest.mark.weights
+WORDS = Sampling(max_tokens=40)
+
+
+@pytest.fixture(scope="module")
+def talking_folder(tiny_folder, smollm2, tmp_path_factory):
+    """The tiny model with a chat template."""
+    folder = tmp_path_factory.mktemp("talking") / "model"
+    shutil.copytree(tiny_folder, folder)
+    shutil.copy(smollm2.folder / "chat_template.jinja", folder)
+    return folder
+
+
+def spec_of(source, **options):
+    return HostSpec(str(source), ScorerSpec(ensure(str(source)).model_hash), **options)
+
+
+@pytest.fixture
+def tiny_host(talking_folder):
+    return Host(spec_of(talking_folder, queue=8))
+
+
+class TestInProcess(ChatContract):
+    @pytest.fixture(scope="class", autouse=True)
+    def host(self, one_thread):
+        type(self)._host = Host(spec_of("smollm2-135m"))
+        yield
+        del type(self)._host
+
+    def make(self):
+        return HostChat.over(self._host)
+
+
+@pytest.mark.ray
+class TestOnRay(ChatContract):
+    @pytest.fixture(scope="class", autouse=True)
+    def cluster(self, ray_cluster):
+        type(self)._model = HostChat.on_ray(spec_of("smollm2-135m"))
+        yield
+        del type(self)._model
+
+    def make(self):
+        return self._model
+
+    def test_a_host_of_this_process_answers_the_same(self):
+        host = HostChat.over(Host(spec_of("smollm2-135m")))
+        assert host.identity == self.make().identity
+
+        async def work(model):
+            return await model.generate(LONG, WORDS), await model.label_logprobs(LONG, ("yes", "no way"))
+
+        assert self.run(work, host) == self.run(work)
+
+
+@pytest.mark.ray
+def test_a_dead_host_is_a_retryable_failure_and_is_found_again(no_ray_left, talking_folder):
+    import ray
+
+    spec = spec_of(talking_folder)
+    model = HostChat.on_ray(spec)
+
+    async def scenario():
+        before = await model.generate(LONG, WORDS)
+        ray.kill(ray.get_actor(spec.name, namespace="plait"), no_restart=True)
+        failures = []
+        while True:  # a call that was sent before the death is known fails as well
+            try:
+                return before, failures, await model.generate(LONG, WORDS)
+            except CallFailed as failure:
+                failures.append(failure)
+
+    before, failures, after = asyncio.run(scenario())
+    assert failures
+    assert all(failure.reason == "ServerError" and failure.retryable for failure in failures)
+    assert after.text == before.text
+
+
+def test_paths_are_scored_between_the_steps_of_answers(tiny_host):
+    item = {"prompt": "Question: What is wet?\nAnswer:", "options": [" water", " sand"]}
+    model = HostChat.over(tiny_host)
+
+    async def scenario():
+        alone = await model.generate(LONG, WORDS), await tiny_host.score_paths([("0-3", item)], {})
+        answer = asyncio.create_task(model.generate(LONG, WORDS))
+        scored = 0
+        while not answer.done():
+            outcomes = await tiny_host.score_paths([("0-3", item)], {})
+            assert outcomes[0]["values"] == alone[1][0]["values"]
+            scored += not answer.done()
+        return alone[0], await answer, scored
+
+    alone, beside, scored = asyncio.run(scenario())
+    assert beside.text == alone.text
+    assert scored > 3  # the answer took 40 steps and did not wait for an end of the scoring, nor the other way
+
+
+def test_a_caller_that_vanishes_leaves_the_batch(tiny_host):
+    model = HostChat.over(tiny_host)
+    generation = tiny_host.open_generation().result()
+
+    async def scenario():
+        whole = await model.generate(LONG, WORDS)
+        before = generation.counters["decoded"]
+        gone = [asyncio.create_task(model.generate(LONG, Sampling(max_tokens=400, seed=i))) for i in range(3)]
+        stays = asyncio.create_task(model.generate(LONG, WORDS))
+        while generation.counters["decoded"] < before + 4:
+            await asyncio.sleep(0)
+        gone[0].cancel()
+        gone[1].cancel()
+        gone[2].cancel()
+        assert (await stays).text == whole.text
+        while generation.busy:
+            await asyncio.sleep(0)
+        return generation.counters["decoded"] - before
+
+    assert asyncio.run(scenario()) < 4 * 40  # had they stayed: three times 400 more
+
+
+def test_a_full_queue_is_a_retryable_failure_and_passes(tiny_host):
+    model = HostChat.over(tiny_host)
+
+    async def scenario():
+        calls = [model.generate(LONG, Sampling(max_tokens=3, seed=i)) for i in range(9)]
+        done = await asyncio.gather(*calls, return_exceptions=True)
+        return done, await model.generate(LONG, WORDS)
+
+    done, later = asyncio.run(scenario())
+    failures = [one for one in done if isinstance(one, CallFailed)]
+    assert [failure.reason for failure in failures] == ["RateLimited"]
+    assert failures[0].retryable
+    assert later.text
+
+
+@pytest.mark.parametrize(
+    ("messages", "sampling", "reason"),
+    [
+        ([], WORDS, "BadRequest"),
+        (LONG, Sampling(max_tokens=600), "TooLong"),
+        ([{"role": "user", "content": "word " * 600}], WORDS, "TooLong"),
+        (LONG, Sampling(temperature=-1.0, max_tokens=4), "BadRequest"),
+        (LONG, Sampling(top_p=2.0, max_tokens=4), "BadRequest"),
+        (LONG, Sampling(stop=("",), max_tokens=4), "BadRequest"),
+    ],
+)
+def test_a_call_that_cannot_run_is_refused_in_a_line(tiny_host, messages, sampling, reason):
+    with pytest.raises(CallFailed) as caught:
+        asyncio.run(HostChat.over(tiny_host).generate(messages, sampling))
+    assert caught.value.reason == reason
+    assert not caught.value.retryable
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("labels", [(), ("one",), ("a", "a"), ("a", " b"), ("a", "")])
+def test_labels_that_are_none_are_refused(tiny_host, labels):
+    with pytest.raises(CallFailed, match="BadRequest: labels"):
+        asyncio.run(HostChat.over(tiny_host).label_logprobs(LONG, labels))
+
+
+def test_a_model_without_a_chat_template_says_so(tiny_folder):
+    model = HostChat.over(Host(spec_of(tiny_folder)))
+    with pytest.raises(CallFailed, match="chat template") as caught:
+        asyncio.run(model.generate(LONG))
+    assert caught.value.reason == "Unsupported"
+    assert not asyncio.run(model.capabilities()).label_logprobs
+
+
+def test_tokens_are_counted_exactly_and_cached_ones_reported(tiny_host):
+    model = HostChat.over(tiny_host)
+    long = [{"role": "user", "content": "One fact after another. " * 20}]
+
+    async def scenario():
+        return await model.count_tokens(long), await model.generate(long, WORDS), await model.generate(long, WORDS)
+
+    counted, first, second = asyncio.run(scenario())
+    assert first.usage.prompt == second.usage.prompt == counted
+    assert (first.usage.cached, second.usage.cached) == (0, (counted - 1) // 32 * 32)
+    assert second.text == first.text
+
+
+def test_an_assistants_turn_of_nothing_is_no_turn(tiny_host):
+    begun = [*LONG, {"role": "assistant", "content": ""}]
+    model = HostChat.over(tiny_host)
+
+    async def scenario():
+        return await model.generate(LONG, WORDS), await model.generate(begun, WORDS)
+
+    plain, empty = asyncio.run(scenario())
+    assert plain.text == empty.text
+
+
+def test_another_path_is_another_model(tiny_host):
+    whole, named, short = (HostChat.over(tiny_host, path) for path in (None, path_of("0-3"), path_of("0,2")))
+
+    async def scenario():
+        return [await model.label_logprobs(LONG, ("yes", "no")) for model in (whole, named, short)]
+
+    scores = asyncio.run(scenario())
+    assert scores[0].logprobs == scores[1].logprobs != scores[2].logprobs
+    assert whole.identity != short.identity
+    assert whole.identity["template"]
+
+
+def path_of(text):
+    return LayerPath.parse(text)
