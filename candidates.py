@@ -3,9 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from .errors import SpecError
+from .records import canonical
 
 LONGEST = 4096
 """Layers of a path at most, so that a typing slip like `0x99999999` is refused and not built."""
@@ -190,3 +193,74 @@ class _Parser:
     def _error(self, got: str) -> SpecError:
         expected = f"a path such as 0-11,12x3,(5-8)x2 of at most {LONGEST} layers"
         return SpecError(f"layer path {self._text[:60]!r}", got, expected)
+
+
+class JudgeNetwork(BaseModel):
+    """A network of judges: how wide, how deep, how connected, and how its scores become a verdict.
+
+    Source: WideDeep, arXiv 2308.01862; where its paper and its released code differ, both are settings.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    family: str = "general"
+    """Task family: which nouns the prompts use, and the standard angles."""
+    roles: Literal["generated", "standard", "given"] = "generated"
+    """Angles: asked of the model per item (paper), those of the family, or those in `angles`."""
+    role_limit: PositiveInt | None = None
+    """Angles asked for at most; None for as many as the model names (paper); 2 is the released code's --limited."""
+    angles: tuple[str, ...] = ()
+    """The angles, where `roles` is given."""
+    width: PositiveInt | None = None
+    """Neurons of a layer at most; None for one an angle and model."""
+    depth: PositiveInt = 2
+    """Layers."""
+    topology: Literal["full", "window"] = "full"
+    """Whose reviews a neuron above the first layer reads: the whole layer's (paper) or its neighbours' (code)."""
+    window: PositiveInt = 2
+    """Under `window`: neighbours nearer than this; 2 is the released code's."""
+    scoring: Literal["text", "letters"] = "text"
+    """Scores written into a review, or the probabilities of one letter at the last layer."""
+    pool: Literal["mean", "vote"] = "mean"
+    """Scores averaged, or one vote a neuron once its two orders are merged."""
+    layers: Literal["all", "last"] = "all"
+    """Which layers count."""
+    tie_band: float = Field(default=0.0, ge=0)
+    """Differences up to this are ties: in score points of 1 to 10, or in probability."""
+    hygiene: bool = False
+    """Above the first layer: reviews without author, angle or score, and a word against following majorities."""
+    stop: Literal["none", "lead", "lossless"] = "none"
+    """Ask neurons in turn until the lead is `lead` votes, or until no later vote can change the verdict."""
+    lead: PositiveInt = 2
+    """Votes of lead that end an adaptive network; each order of a neuron is a vote."""
+    deepen: Literal["always", "undecided"] = "always"
+    """Run the layers above the first always, or only where the first is undecided."""
+    quorum: float = Field(default=0.5, gt=0, le=1)
+    """Share of the calls that must have answered; with fewer the network abstains."""
+    temperature: float = Field(default=0.0, ge=0)
+    """Of reviews; the released code leaves it at the endpoint's default, 1."""
+    max_tokens: PositiveInt = 512
+    """Of a review."""
+
+    @model_validator(mode="after")
+    def _hold_together(self) -> Self:
+        if (self.roles == "given") != bool(self.angles):
+            raise ValueError("angles exactly where roles is given")
+        if self.stop != "none" and self.depth > 1:
+            raise ValueError("depth 1 where stop is not none: neurons asked in turn have no layer above")
+        return self
+
+    @property
+    def key(self) -> str:
+        """The canonical text."""
+        return canonical(self.model_dump(mode="json"))
+
+
+NETWORKS: dict[str, JudgeNetwork] = {
+    "paper": JudgeNetwork(temperature=1.0),
+    "released": JudgeNetwork(topology="window", temperature=1.0),
+    "wide": JudgeNetwork(roles="standard", depth=1, scoring="letters"),
+    "adaptive": JudgeNetwork(roles="standard", depth=1, scoring="letters", pool="vote", stop="lead"),
+    "single": JudgeNetwork(roles="given", angles=("overall quality",), depth=1, scoring="letters"),
+}
+"""Judge networks by name: as published, as its code was released, and ours."""

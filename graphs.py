@@ -202,6 +202,8 @@ class Graph:
         if state.output is not None and node.expand is not None:
             for new in node.expand(state.output):
                 self.add(new)
+                if not new.parents:  # it takes no output, but it is there because of this one
+                    self.dag.add_edge(node.id, new.id)
 
     @property
     def failed(self) -> Failed | None:

@@ -59,7 +59,8 @@ class LayerCost:
         total = sum(sizes)
         batches = max(1, round(total / self.best_rows))
         share = total / batches
-        cuts, start, filled = [], 0, 0
+        cuts: list[slice] = []
+        start = filled = 0
         for index, size in enumerate(sizes):
             filled += size
             full = len(cuts) < batches - 1 and filled >= share * (len(cuts) + 1) - size / 2

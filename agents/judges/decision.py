@@ -1,0 +1,145 @@
+"""From the ballots of a network to its decision on one item. Pure; the arithmetic is votes.py."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from ...candidates import JudgeNetwork
+from .tasks import Opinion
+from .verdicts import CODES, Abstain, Verdict, decode
+from .votes import aggregate, margin_of_logprobs, margin_of_scores, merge_logprobs, merge_scores, verdict_of
+
+LEAST = 1e-12
+"""Probability that a letter without any counts as, so that its logarithm exists."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Ballot(_Frozen):
+    """One neuron's opinion in one order, `first` and `second` as they were shown."""
+
+    layer: int
+    neuron: int
+    angle: str
+    model: str
+    order: Literal["12", "21"]
+    first: float
+    second: float
+    tie: float | None = None
+    inside: float | None = None
+    via: str = "text"
+
+    @classmethod
+    def of(cls, opinion: Opinion, layer: int, neuron: int, angle: str, model: str, order: str) -> Self:
+        """Return the ballot of an opinion."""
+        return cls.model_validate(
+            {
+                **opinion.model_dump(exclude={"text"}),
+                "layer": layer, "neuron": neuron, "angle": angle, "model": model, "order": order,
+            }
+        )  # fmt: skip
+
+    @property
+    def margin(self) -> float:
+        """What it has for answer 1 minus what it has for answer 2."""
+        shown = self.first - self.second
+        return shown if self.order == "12" else -shown
+
+
+class Ballots(_Frozen):
+    """The ballots cast, of so many expected."""
+
+    cast: tuple[Ballot, ...]
+    expected: int
+
+
+class Decision(_Frozen):
+    """What a network decides.
+
+    `label` is None where it abstains, and `reason` says why; `margin` is for answer 1 minus for answer 2, averaged over
+    neurons with both orders; `lead` is votes for answer 1 minus votes for answer 2, each order of a neuron one vote.
+    """
+
+    label: Literal["model1", "model2", "tie"] | None
+    reason: str = ""
+    margin: float | None = None
+    lead: int = 0
+    ballots: tuple[Ballot, ...] = ()
+    expected: int = 0
+
+    @property
+    def verdict(self) -> Verdict:
+        """The label, or the abstention."""
+        return Abstain(self.reason) if self.label is None else self.label
+
+
+def decide(ballots: Ballots, network: JudgeNetwork) -> Decision:
+    """Return the network's decision on the ballots that there are."""
+    layers = [
+        [_margin([b for b in ballots.cast if (b.layer, b.neuron) == (layer, neuron)]) for neuron in neurons]
+        for layer, neurons in _neurons(ballots.cast).items()
+    ]
+    lead = round(sum(CODES[vote] for b in ballots.cast if (vote := _vote(b, network)) is not None))
+    if network.stop != "none":  # each order a vote, as the stopping rule counted them
+        verdict = decode(float(lead) if ballots.cast else math.nan)
+    elif layers:
+        verdict = aggregate(layers, network.pool, network.layers, network.tie_band)
+    else:
+        verdict = Abstain("no neuron answered")
+    margins = [margin for layer in layers for margin in layer if margin is not None]
+    return Decision(
+        label=None if isinstance(verdict, Abstain) else verdict,
+        reason=verdict.reason if isinstance(verdict, Abstain) else "",
+        margin=sum(margins) / len(margins) if margins else None,
+        lead=lead,
+        ballots=ballots.cast,
+        expected=ballots.expected,
+    )
+
+
+def undecided(decision: Decision, network: JudgeNetwork, left: int | None = None) -> bool:
+    """Return whether more should be asked.
+
+    Args:
+        decision: On what was asked so far.
+        network: Its rule: `lead` votes of lead end it, or `lossless`: nothing left can change the verdict.
+        left: Neurons not asked yet, two votes each.
+    """
+    if network.stop == "lossless" and left is not None:
+        return abs(decision.lead) <= 2 * left
+    return abs(decision.lead) < network.lead
+
+
+def _neurons(cast: Sequence[Ballot]) -> dict[int, list[int]]:
+    """Return the neurons of each layer, both in order."""
+    layers: dict[int, list[int]] = {}
+    for layer, neuron in sorted({(ballot.layer, ballot.neuron) for ballot in cast}):
+        layers.setdefault(layer, []).append(neuron)
+    return layers
+
+
+def _margin(orders: Sequence[Ballot]) -> float | None:
+    """Return the margin of a neuron whose orders are merged; None unless both answered."""
+    by_order = {ballot.order: ballot for ballot in orders}
+    one, two = by_order.get("12"), by_order.get("21")
+    if one is None or two is None:
+        return None
+    if one.tie is not None and two.tie is not None:
+        return margin_of_logprobs(merge_logprobs(_logs(one), _logs(two)))
+    return margin_of_scores(merge_scores((one.first, one.second), (two.first, two.second)))
+
+
+def _logs(ballot: Ballot) -> list[float]:
+    return [math.log(max(part or 0.0, LEAST)) for part in (ballot.first, ballot.second, ballot.tie)]
+
+
+def _vote(ballot: Ballot, network: JudgeNetwork) -> Literal["model1", "model2", "tie"] | None:
+    """Return the vote of one order of a neuron: its likeliest letter, or the sign of its scores."""
+    if ballot.tie is not None and ballot.tie > max(ballot.first, ballot.second):
+        return "tie"
+    verdict = verdict_of(ballot.margin, network.tie_band)
+    return None if isinstance(verdict, Abstain) else verdict

@@ -1,0 +1,74 @@
+"""What a judge said, read from its text: angles, scores. Tolerant of form, never of origin.
+
+Only the judge's own reply is ever read. A reply may quote what it reviews, and what it reviews may hold the very
+lines that scores are written in; so a score line that stands in the material word for word is a quotation, whoever
+else repeats it, and counts for nothing. Pure text; must not know models.
+"""
+
+import re
+from collections.abc import Sequence
+
+_NUMBER = r"[*_`\"'<\[(\s]*(\d{1,2}(?:\.\d+)?)\.?[*_`\"'>\])\s]*(?:/\s*10|out\s+of\s+10|points?)?[*_`.\s]*"
+_SCORE = re.compile(
+    rf"^[\s>*_`#\-\u2022]*score\s+(?:of|for)\s+(?:the\s+)?assistant\s+([12])[\s*_`]*[:=\u2013-]{_NUMBER}$",
+    re.IGNORECASE,
+)
+_BARE = re.compile(r"(?<![\d.])\d+(?:\.\d+)?")
+LOWEST, HIGHEST = 1.0, 10.0
+
+MOST_ANGLES = 12
+"""Angles that are read at most: a model that lists a hundred has lost the thread."""
+
+
+def scores(reply: str, material: Sequence[str]) -> tuple[float, float] | None:
+    """Return the judge's two scores, the last of each; None where it gave none of its own.
+
+    Args:
+        reply: The judge's text.
+        material: What was under review: lines that stand in it are quotations.
+    """
+    quoted = {_plain(line) for text in material for line in text.splitlines()}
+    found: dict[str, float] = {}
+    for line in reply.splitlines():
+        match = _SCORE.match(line)
+        if match and _plain(line) not in quoted and LOWEST <= float(match[2]) <= HIGHEST:
+            found[match[1]] = float(match[2])
+    return (found["1"], found["2"]) if len(found) == 2 else None
+
+
+def pair(reply: str) -> tuple[float, float] | None:
+    """Return two bare numbers, as the repair call asks for them; None where there are not exactly two."""
+    numbers = [float(number) for number in _BARE.findall(re.sub(r"assistant\s+[12]", "", reply, flags=re.IGNORECASE))]
+    if len(numbers) != 2 or not all(LOWEST <= number <= HIGHEST for number in numbers):
+        return None
+    return numbers[0], numbers[1]
+
+
+def angles(reply: str, close: str = "&") -> list[str]:
+    """Return the names between `$` and `close`, each once, in order; those of a plain numbered list if none are."""
+    marked = re.findall(rf"\$\s*(.+?)\s*{re.escape(close)}", reply)
+    if not marked:
+        marked = re.findall(r"^\s*(?:\d+[.)]|[-*\u2022])\s*\**([^:*\n]{2,60}?)\**\s*:", reply, re.MULTILINE)
+    names = [re.sub(r"\s+", " ", name).strip(" .,:;*_`\"'") for name in marked]
+    return list(dict.fromkeys(name for name in names if 1 < len(name) <= 80))[:MOST_ANGLES]
+
+
+def without_scores(text: str) -> str:
+    """Return a review without its score lines."""
+    return "\n".join(line for line in text.splitlines() if not _SCORE.match(line)).strip()
+
+
+def exchanged(text: str) -> str:
+    """Return a review with Assistant 1 and Assistant 2 exchanged, quotations left as they are."""
+    parts = re.split(r"(\"[^\"\n]*\"|\u201c[^\u201d\n]*\u201d)", text)
+    return "".join(part if at % 2 else _exchange(part) for at, part in enumerate(parts))
+
+
+def _exchange(text: str) -> str:
+    other = {"1": "2", "2": "1"}
+    return re.sub(r"\b(assistant)(\s+|-|_)([12])\b", lambda m: f"{m[1]}{m[2]}{other[m[3]]}", text, flags=re.IGNORECASE)
+
+
+def _plain(line: str) -> str:
+    """Return a line as it is compared: letters and digits alone, lower case."""
+    return re.sub(r"[^a-z0-9.]+", "", line.lower()).strip(".")

@@ -1,0 +1,150 @@
+"""The words that judges are sent: templates in files that anybody may edit, known to the ledger by their hash.
+
+What is under review is fenced by markers and cannot forge them. System, material and reviews come first and are the
+same for every neuron of an item and order; the angle comes last. So a server that keeps prefixes computes the long
+part once. Knows messages; must not know graphs, models or scores.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+
+from ...errors import SpecError
+from ...models.chat import Message
+from ...records import JSON, digest
+
+FILES = ("system", "material", "roles", "judge", "reviews", "labels", "repair")
+LABELS = ("A", "B", "C")
+"""What a judge that answers with one token says: the first, the second, neither."""
+
+_MARKER = re.compile(r"<(/?)(assistant-(?:1|2|source)|reviews)>", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """A review as a later layer reads it: its angle (empty where it is not told) and its text."""
+
+    angle: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Wording:
+    """The templates of a folder, by default those that come with Plait.
+
+    Attributes:
+        folder: Of `system.txt`, `judge.txt`, ... and `families.yaml`; a file it lacks is Plait's own.
+
+    Raises:
+        SpecError: the folder does not exist, a template cannot be read, or a family lacks an entry.
+    """
+
+    folder: Path | None = None
+    _own: Path = field(default_factory=lambda: Path(str(files(__package__) / "prompts")), repr=False)
+
+    def __post_init__(self) -> None:
+        if self.folder is not None and not self.folder.is_dir():
+            raise SpecError("prompts", str(self.folder), "a folder of prompt files")
+
+    @cached_property
+    def families(self) -> dict[str, dict[str, Any]]:
+        """What each task family calls its things."""
+        families: dict[str, dict[str, Any]] = yaml.safe_load(self._text("families.yaml"))
+        wanted = {"source", "answer", "answers", "better", "close", "angles"}
+        for name, family in families.items():
+            if missing := wanted - set(family):
+                raise SpecError(f"prompts: families.yaml: {name}", sorted(family), f"also {', '.join(sorted(missing))}")
+        return families
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 over all templates: another wording is another judge."""
+        return digest({name: self._text(f"{name}.txt") for name in FILES} | {"families": self._text("families.yaml")})
+
+    def family(self, name: str) -> dict[str, Any]:
+        """Return the words of a family.
+
+        Raises:
+            SpecError: there is none of that name.
+        """
+        if name not in self.families:
+            raise SpecError("judge.family", name, f"one of {', '.join(self.families)}")
+        return self.families[name]
+
+    def roles(self, family: str, query: str, first: str, second: str, limit: int | None) -> list[Message]:
+        """Return the call that asks from which angles to judge."""
+        words = self.family(family)
+        example = words["angles"][0]
+        return [_user(self._render("roles", words, _material(query, first, second), limit=limit, example=example))]
+
+    def review(
+        self, family: str, query: str, first: str, second: str, angles: Sequence[str], *, labels: bool = False,
+        reviews: Sequence[Review] = (), own: Sequence[int] = (), hygiene: bool = False,
+    ) -> list[Message]:  # fmt: skip
+        """Return the call of one neuron.
+
+        Args:
+            family: Task family.
+            query: What both answers respond to; may be empty.
+            first: The answer shown first.
+            second: The answer shown second.
+            angles: What to look at.
+            labels: Ask for one letter and not for a review with scores.
+            reviews: Of the layer before, in one order for every neuron.
+            own: Which of them are this neuron's own, from 1.
+            hygiene: Warn of majorities.
+        """
+        words, material = self.family(family), _material(query, first, second)
+        parts = [self._render("material", words, material)]
+        if reviews:
+            shown = [Review(review.angle, fenced(review.text)) for review in reviews]
+            parts.append(self._render("reviews", words, reviews=shown, own=list(own), hygiene=hygiene))
+        parts.append(self._render("labels" if labels else "judge", words, angles=list(angles)))
+        return [{"role": "system", "content": self._render("system", words)}, _user("\n".join(parts))]
+
+    def repair(self, family: str) -> Message:
+        """Return what is said to a judge whose scores could not be read."""
+        return _user(self._render("repair", self.family(family)))
+
+    def _render(self, name: str, words: dict[str, Any], material: dict[str, str] | None = None, **values: Any) -> str:
+        try:
+            return self._templates.get_template(f"{name}.txt").render({**words, **(material or {}), **values}).strip()
+        except TemplateError as error:
+            raise SpecError(f"prompts: {name}.txt", str(error), "a Jinja template of the documented names") from error
+
+    @cached_property
+    def _templates(self) -> Environment:
+        folders = [str(folder) for folder in (self.folder, self._own) if folder is not None]
+        # Not a web page: what is sent is text, and what could break out of its place is fenced.
+        return Environment(loader=FileSystemLoader(folders), undefined=StrictUndefined, autoescape=False)
+
+    def _text(self, name: str) -> str:
+        for folder in (self.folder, self._own):
+            if folder is not None and (folder / name).is_file():
+                return (folder / name).read_text(encoding="utf-8")
+        raise SpecError("prompts", name, f"a file in {self._own}")
+
+
+def fenced(text: str) -> str:
+    """Return text that cannot close or open a marker."""
+    return _MARKER.sub(lambda match: f"[{match[1]}{match[2]}]", text).strip()
+
+
+def _material(query: str, first: str, second: str) -> dict[str, str]:
+    return {"query": fenced(query), "first": fenced(first), "second": fenced(second)}
+
+
+def _user(content: str) -> Message:
+    return {"role": "user", "content": content}
+
+
+def describe(wording: Wording) -> JSON:
+    """Return what a run's spec says of its wording."""
+    return {"folder": str(wording.folder) if wording.folder else None, "hash": wording.hash}
