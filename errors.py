@@ -7,7 +7,7 @@
     │   └── OfflineError       the model is not here and the network cannot help    exit 4
     ├── RunFolderError         a run folder cannot be read or continued             exit 2
     ├── ClusterError           Ray cannot be reached, or cannot place what is asked exit 4
-    ├── StoreError             the ledger cannot be read or written (disk full, read-only) exit 4
+    ├── StoreError             ledger or run folder cannot be written (disk full, read-only) exit 4
     ├── WorkerLost             a worker died or is restarting; the work may be repeated
     └── SearchStuck            a search is not done, asks nothing and waits for nothing
 
@@ -79,7 +79,7 @@ class ClusterError(PlaitError):
 
 
 class StoreError(PlaitError):
-    """The ledger at `url` cannot be read or written (disk full, read-only, locked away)."""
+    """The ledger or file at `url` cannot be read or written (disk full, read-only, locked away)."""
 
     exit_code = 4
 

@@ -5,10 +5,10 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import TextIOWrapper
 from pathlib import Path
 
 from ..records import JSON, canonical
+from .runfolder import storing
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +52,30 @@ class Events:
 
 
 class EventLog:
-    """Appends events to a file of JSON lines; continues one that was cut off in mid-line."""
+    """Appends events to a file of JSON lines; continues one that was cut off in mid-line.
+
+    Raises:
+        StoreError: here, and at every event: the disk is full, read-only or failing.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.last = 0
-        if path.exists():
-            whole = path.read_bytes()
-            whole = whole[: whole.rfind(b"\n") + 1]
-            os.truncate(path, len(whole))
-            lines = whole.splitlines()
-            self.last = int(json.loads(lines[-1])["n"]) if lines else 0
-        self._file: TextIOWrapper = path.open("a", encoding="utf-8")
+        self.last, self._path = 0, path
+        with storing(path):
+            if path.exists():
+                whole = path.read_bytes()
+                whole = whole[: whole.rfind(b"\n") + 1]
+                os.truncate(path, len(whole))
+                lines = whole.splitlines()
+                self.last = int(json.loads(lines[-1])["n"]) if lines else 0
+            # Unbuffered: a buffer that could not be written would be tried again, and fail again, on closing.
+            self._file = path.open("ab", buffering=0)
 
     def __call__(self, event: Event) -> None:
         """Append one event and hand it to the operating system."""
-        self._file.write(event.line() + "\n")
-        self._file.flush()
+        line = memoryview(f"{event.line()}\n".encode())
+        with storing(self._path):
+            while line:  # on a disk that fills up, a part may fit; the next start drops a torn last line
+                line = line[self._file.write(line) :]
 
     def close(self) -> None:
         """Close the file."""

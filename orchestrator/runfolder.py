@@ -10,16 +10,17 @@ timing.json     what differs from run to run: seconds, host names, spend
 report.html     the report
 """
 
+import errno
 import fcntl
 import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..errors import RunFolderError
+from ..errors import RunFolderError, StoreError
 from ..records import JSON
 
 FORMAT = 1
@@ -42,6 +43,7 @@ class RunFolder:
 
         Raises:
             RunFolderError: the folder holds something else, or cannot be made.
+            StoreError: the disk is full or read-only.
         """
         if (path / "run.json").exists():
             return cls.open(path)
@@ -49,11 +51,12 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
                 raise RunFolderError(str(path), "holds files that are no run; give an empty or a new folder")
-            made = datetime.now(UTC).isoformat(timespec="seconds")
-            info = {"format": FORMAT, "id": secrets.token_hex(8), "method": method, "made": made}
-            write_json(path / "run.json", info)
         except OSError as error:
+            if error.errno in ADVICE:
+                raise store_error(path, error) from error
             raise RunFolderError(str(path), f"cannot be written ({error.strerror})") from error
+        made = datetime.now(UTC).isoformat(timespec="seconds")
+        write_json(path / "run.json", {"format": FORMAT, "id": secrets.token_hex(8), "method": method, "made": made})
         return cls(path)
 
     @classmethod
@@ -124,8 +127,11 @@ class RunFolder:
 
         Raises:
             RunFolderError: another process drives this run.
+            StoreError: the disk is full or read-only.
         """
-        with (self.path / "lock").open("w") as lock:
+        with storing(self.path):
+            lock = (self.path / "lock").open("w")
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -139,10 +145,44 @@ def write_json(path: Path, value: JSON) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file, whole or not at all: a draft beside it, flushed to disk, then renamed."""
+    """Write a file, whole or not at all: a draft beside it, flushed to disk, then renamed.
+
+    Raises:
+        StoreError: the disk is full, read-only or failing.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    with storing(path):
+        try:
+            with draft.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except OSError:
+            with suppress(OSError):  # on a full disk it frees what it took; on a read-only one it cannot go
+                draft.unlink(missing_ok=True)
+            raise
+
+
+ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space and resume",
+    errno.EDQUOT: "the disk quota is used up: free some space and resume",
+    errno.EROFS: "the file system is read-only: make it writable and resume",
+    errno.EIO: "the disk reports an error: repair it and resume",
+}
+"""What to do when a disk refuses, by the system's number of the error."""
+
+
+def store_error(path: Path, error: OSError) -> StoreError:
+    """Return what an error of the file system means for the run."""
+    number = error.errno or 0
+    return StoreError(str(path), ADVICE.get(number, f"cannot be written ({error.strerror or type(error).__name__})"))
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Turn errors of the file system, while `path` is written, into one line of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise store_error(path, error) from error

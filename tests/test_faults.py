@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -10,11 +11,13 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from plait import CoLa, Ledger, RandomSearch, Strand, Study
 from plait.errors import PlaitError
+from plait.orchestrator.events import read_events
 from plait.orchestrator.workers import start_ray_workers
 from plait.records import Scored, digest
 from plait.search.path_space import EditSets
@@ -40,7 +43,7 @@ def outcomes_in(folder: Path) -> int:
     if not files:
         return 0
     try:
-        with sqlite3.connect(f"file:{min(files)}?mode=ro", uri=True) as connection:
+        with closing(sqlite3.connect(f"file:{min(files)}?mode=ro", uri=True)) as connection:
             return connection.execute("SELECT count(*) FROM outcomes").fetchone()[0]
     except sqlite3.OperationalError:
         return 0
@@ -190,8 +193,8 @@ def test_budget_stops_and_resume_goes_on(ray_cluster, tiny_folder, calm, tmp_pat
     assert (second.folder / "result.json").read_bytes() == calm
 
 
-def test_read_only_store_is_a_clean_stop(ray_cluster, tiny_folder, calm, tmp_path):
-    """The ledger's file turns read-only in mid-run (its triggers refuse, as a remounted disk would)."""
+def test_a_ledger_that_refuses_to_write_is_a_clean_stop(ray_cluster, tiny_folder, calm, tmp_path):
+    """A trigger refuses in mid-run with SQLite's words for a full disk: works where nothing can be mounted."""
     path = tmp_path / "ledger.db"
     Ledger(path).close()
     with sqlite3.connect(path) as connection:
@@ -206,3 +209,82 @@ def test_read_only_store_is_a_clean_stop(ray_cluster, tiny_folder, calm, tmp_pat
         connection.execute("DROP TRIGGER full")
     result = CoLa.resume(tmp_path / "run").run(tmp_path / "run")
     assert (result.folder / "result.json").read_bytes() == calm
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A function that mounts a file system on a folder, and says so where this machine lets nobody mount."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(*arguments: object) -> Path:
+        try:
+            subprocess.run(["mount", *map(str, arguments), folder], capture_output=True, text=True, check=True)
+        except FileNotFoundError:
+            pytest.skip("no mount command here")
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"nothing can be mounted here: {error.stderr.strip()}")
+        return folder
+
+    yield mount
+    if os.path.ismount(folder):
+        subprocess.run(["umount", folder], check=True)
+
+
+def resumed(folder: Path, address: str) -> bytes:
+    """Continue a run on the command line and return the bytes of its result."""
+    command = [sys.executable, "-m", "plait.orchestrator.cli", "resume", str(folder), "--quiet"]
+    process = driver(command, address, folder.parent)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err.decode()
+    return (folder / "result.json").read_bytes()
+
+
+def the_one_line(process) -> str:
+    """Wait for a run that a disk ends; return what it says of that."""
+    _, err = process.communicate(timeout=120)
+    text = err.decode()
+    assert process.returncode == 4, text
+    assert "Traceback" not in text
+    (line,) = [line for line in text.splitlines() if line.startswith("plait: ")]
+    return line
+
+
+@pytest.mark.parametrize(
+    ("size", "full", "ledger_elsewhere"),
+    [("240k", "ledger.db", False), ("12k", "events.jsonl", True), ("48k", "result.json", True)],
+)
+def test_a_full_disk_is_a_clean_stop(size, full, ledger_elsewhere, ray_cluster, tiny_folder, calm, tmp_path, disk):
+    """The run folder lies on a disk too small for it; enlarged, the run goes on to a calm run's bytes."""
+    folder = disk("-t", "tmpfs", "-o", f"size={size}", "tmpfs")
+    ledger = ["--set", f"run.ledger={tmp_path / 'ledger.db'}"] if ledger_elsewhere else []
+    line = the_one_line(driver([*arguments(tiny_folder, folder / "run"), *ledger], ray_cluster, tmp_path))
+    assert full in line
+    assert line.endswith("disk is full: free some space and resume")
+    assert not (folder / "run" / "result.json").exists()
+    disk("-o", "remount,size=64m")
+    assert resumed(folder / "run", ray_cluster) == calm
+    numbers = [event["n"] for event in read_events(folder / "run" / "events.jsonl")]
+    assert numbers == list(range(1, len(numbers) + 1)), "no event is torn or lost between the two starts"
+
+
+def test_a_disk_that_turns_read_only_is_a_clean_stop(ray_cluster, tiny_folder, calm, tmp_path, disk):
+    """The kernel remounts a disk read-only in mid-run, as it does on an error; repaired, the run goes on."""
+    image = tmp_path / "image"
+    with image.open("wb") as file:
+        file.truncate(32 << 20)
+    if shutil.which("mkfs.ext4", path=f"{os.environ['PATH']}:/sbin:/usr/sbin") is None:
+        pytest.skip("no mkfs.ext4 here")
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    folder = disk("-t", "ext4", "-o", "loop,errors=remount-ro", image)
+    process = driver(arguments(tiny_folder, folder / "run"), ray_cluster, tmp_path)
+    wait_for(lambda: outcomes_in(folder / "run") >= 20 or process.poll() is not None)
+    assert process.poll() is None, process.stderr.read().decode()
+    disk("-o", "remount,abort")  # ext4's own way to try this out
+    line = the_one_line(process)
+    assert str(folder / "run") in line
+    subprocess.run(["umount", folder], check=True)
+    assert subprocess.run(["fsck.ext4", "-p", image], capture_output=True, check=False).returncode in {0, 1}
+    disk("-t", "ext4", "-o", "loop", image)
+    assert outcomes_in(folder / "run") >= 20, "what was recorded is there"
+    assert resumed(folder / "run", ray_cluster) == calm

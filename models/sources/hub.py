@@ -95,9 +95,9 @@ def _hub_errors(source: Source) -> Iterator[None]:
 
 def _reporting(progress: Progress) -> Any:
     """Return a class of progress bars that draws nothing and reports the bytes of all files together."""
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
-    class Reporting(tqdm):  # type: ignore[type-arg]
+    class Reporting(tqdm):
         def __init__(self, *args: Any, **settings: Any) -> None:
             # Bytes come twice, as received and as written; and there is a bar that counts files.
             self._counts = settings.get("unit") == "B" and not str(settings.get("name")).endswith(".transfer")
