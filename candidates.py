@@ -211,8 +211,10 @@ class JudgeNetwork(BaseModel):
     """Angles asked for at most; None for as many as the model names (paper); 2 is the released code's --limited."""
     angles: tuple[str, ...] = ()
     """The angles, where `roles` is given."""
+    samples: PositiveInt = 1
+    """Neurons of the same angle and model, each with a draw of its own; more than one needs a temperature."""
     width: PositiveInt | None = None
-    """Neurons of a layer at most; None for one an angle and model."""
+    """Neurons of a layer at most; None for one an angle, model and sample."""
     depth: PositiveInt = 2
     """Layers."""
     topology: Literal["full", "window"] = "full"
@@ -248,6 +250,8 @@ class JudgeNetwork(BaseModel):
             raise ValueError("angles exactly where roles is given")
         if self.stop != "none" and self.depth > 1:
             raise ValueError("depth 1 where stop is not none: neurons asked in turn have no layer above")
+        if self.samples > 1 and not self.temperature:
+            raise ValueError("a temperature above 0 where samples is above 1: equal draws would be one vote twice")
         return self
 
     @property
@@ -262,5 +266,6 @@ NETWORKS: dict[str, JudgeNetwork] = {
     "wide": JudgeNetwork(roles="standard", depth=1, scoring="letters"),
     "adaptive": JudgeNetwork(roles="standard", depth=1, scoring="letters", pool="vote", stop="lead"),
     "single": JudgeNetwork(roles="given", angles=("overall quality",), depth=1, scoring="letters"),
+    "faireval": JudgeNetwork(roles="given", angles=("overall quality",), depth=1, samples=3, temperature=1.0),
 }
 """Judge networks by name: as published, as its code was released, and ours."""

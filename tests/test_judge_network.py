@@ -85,7 +85,7 @@ def test_exchanging_the_answers_mirrors_the_verdict(name, tmp_path):
     one, two = (decide(tmp_path, NETWORKS[name], item)[1] for item in (ITEM, MIRROR))
     assert {one.label, two.label} in ({"model1", "model2"}, {"tie"})
     assert one.margin == pytest.approx(-two.margin)
-    assert one.lead == -two.lead
+    assert one.votes[:2] == two.votes[1::-1]
 
 
 def test_a_pull_to_the_first_place_cancels(tmp_path):
@@ -119,7 +119,7 @@ def test_layers_above_run_only_where_the_first_is_undecided(tmp_path):
     clear, model = ITEM, ScriptedChat(judge)
     decide(tmp_path / "clear", network, clear, model)
     assert sum(model.calls.values()) == 1 + 6
-    model = ScriptedChat(judge)
+    model = ScriptedChat(lambda messages: judge(messages, bias=1.0))  # each order for the one shown first: no lead
     _, decision = decide(tmp_path / "even", network, Item("i", "Why?", "quality=5 x", "quality=5 y"), model)
     assert sum(model.calls.values()) == 1 + 12
     assert decision.label == "tie"

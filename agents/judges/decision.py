@@ -1,15 +1,17 @@
 """From the ballots of a network to its decision on one item. Pure; the arithmetic is votes.py."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from ...candidates import JudgeNetwork
+from .stopping import Lead, Lossless, Rule, Tally
 from .tasks import Opinion
-from .verdicts import CODES, Abstain, Verdict, decode
-from .votes import aggregate, margin_of_logprobs, margin_of_scores, merge_logprobs, merge_scores, verdict_of
+from .verdicts import Abstain, Label, Verdict
+from .votes import aggregate, margin_of_logprobs, margin_of_scores, merge_logprobs, merge_scores
 
 LEAST = 1e-12
 """Probability that a letter without any counts as, so that its logarithm exists."""
@@ -60,14 +62,15 @@ class Ballots(_Frozen):
 class Decision(_Frozen):
     """What a network decides.
 
-    `label` is None where it abstains, and `reason` says why; `margin` is for answer 1 minus for answer 2, averaged over
-    neurons with both orders; `lead` is votes for answer 1 minus votes for answer 2, each order of a neuron one vote.
+    `label` is None where it abstains, and `reason` says why; `margin` is for answer 1 minus for answer 2, averaged
+    over neurons with both orders; `votes` counts those for answer 1, for answer 2, for neither, and the silent, each
+    order of a neuron one vote.
     """
 
     label: Literal["model1", "model2", "tie"] | None
     reason: str = ""
     margin: float | None = None
-    lead: int = 0
+    votes: tuple[int, int, int, int] = (0, 0, 0, 0)
     ballots: tuple[Ballot, ...] = ()
     expected: int = 0
 
@@ -76,6 +79,10 @@ class Decision(_Frozen):
         """The label, or the abstention."""
         return Abstain(self.reason) if self.label is None else self.label
 
+    def tally(self, left: int = 0) -> Tally:
+        """Return the votes, `left` more to come."""
+        return Tally(*self.votes, total=sum(self.votes) + left)
+
 
 def decide(ballots: Ballots, network: JudgeNetwork) -> Decision:
     """Return the network's decision on the ballots that there are."""
@@ -83,9 +90,11 @@ def decide(ballots: Ballots, network: JudgeNetwork) -> Decision:
         [_margin([b for b in ballots.cast if (b.layer, b.neuron) == (layer, neuron)]) for neuron in neurons]
         for layer, neurons in _neurons(ballots.cast).items()
     ]
-    lead = round(sum(CODES[vote] for b in ballots.cast if (vote := _vote(b, network)) is not None))
+    votes = Counter(_vote(ballot, network) for ballot in ballots.cast)
+    counts = (votes["model1"], votes["model2"], votes["tie"], ballots.expected - len(ballots.cast))
+    verdict: Verdict
     if network.stop != "none":  # each order a vote, as the stopping rule counted them
-        verdict = decode(float(lead) if ballots.cast else math.nan)
+        verdict = Tally(*counts).verdict
     elif layers:
         verdict = aggregate(layers, network.pool, network.layers, network.tie_band)
     else:
@@ -95,23 +104,22 @@ def decide(ballots: Ballots, network: JudgeNetwork) -> Decision:
         label=None if isinstance(verdict, Abstain) else verdict,
         reason=verdict.reason if isinstance(verdict, Abstain) else "",
         margin=sum(margins) / len(margins) if margins else None,
-        lead=lead,
+        votes=counts,
         ballots=ballots.cast,
         expected=ballots.expected,
     )
 
 
-def undecided(decision: Decision, network: JudgeNetwork, left: int | None = None) -> bool:
+def undecided(decision: Decision, network: JudgeNetwork, left: int = 0) -> bool:
     """Return whether more should be asked.
 
     Args:
         decision: On what was asked so far.
-        network: Its rule: `lead` votes of lead end it, or `lossless`: nothing left can change the verdict.
+        network: Its rule: a lead of `lead` votes ends it, or, lossless, that nothing left can change the verdict.
         left: Neurons not asked yet, two votes each.
     """
-    if network.stop == "lossless" and left is not None:
-        return abs(decision.lead) <= 2 * left
-    return abs(decision.lead) < network.lead
+    rule: Rule = Lossless() if network.stop == "lossless" else Lead(network.lead)
+    return not rule.stops(decision.tally(2 * left))
 
 
 def _neurons(cast: Sequence[Ballot]) -> dict[int, list[int]]:
@@ -137,9 +145,8 @@ def _logs(ballot: Ballot) -> list[float]:
     return [math.log(max(part or 0.0, LEAST)) for part in (ballot.first, ballot.second, ballot.tie)]
 
 
-def _vote(ballot: Ballot, network: JudgeNetwork) -> Literal["model1", "model2", "tie"] | None:
+def _vote(ballot: Ballot, network: JudgeNetwork) -> Label:
     """Return the vote of one order of a neuron: its likeliest letter, or the sign of its scores."""
     if ballot.tie is not None and ballot.tie > max(ballot.first, ballot.second):
         return "tie"
-    verdict = verdict_of(ballot.margin, network.tie_band)
-    return None if isinstance(verdict, Abstain) else verdict
+    return "tie" if abs(ballot.margin) <= network.tie_band else "model1" if ballot.margin > 0 else "model2"

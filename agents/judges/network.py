@@ -8,6 +8,7 @@ decided. Knows tasks and graphs; must not know ledgers, endpoints or reports.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel
@@ -43,11 +44,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Neuron:
-    """One judge of a layer: what it looks at, and the model it is."""
+    """One judge of a layer: what it looks at, the model it is, and which of several draws."""
 
     index: int
     angle: str
     model: str
+    sample: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,7 @@ class Judges:
 
     def _first(self, item: Item, angles: Sequence[str], above: tuple[str, ...] = ()) -> list[Node]:
         neurons = [
-            Neuron(index, angle, model)
-            for index, (angle, model) in enumerate((a, m) for a in angles for m in self.models)
+            Neuron(index, *kind) for index, kind in enumerate(product(angles, self.models, range(self.network.samples)))
         ][: self.network.width]
         if self.network.stop != "none":
             return self._next_pair(item, neurons, 0)
@@ -148,12 +149,14 @@ class Judges:
             task: Any = PickLetter(self.wording, network.family, network.hygiene)
         else:
             task = WriteReview(self.wording, network.family, network.hygiene, network.temperature, network.max_tokens)
-        seed = 0 if not network.temperature else seed_of(self.seed, item.id, neuron.angle, neuron.model, order, layer)
+        # A draw belongs to what is asked; which item of which file it was plays no part in it.
+        drawn = (neuron.angle, neuron.model, neuron.sample, order, layer, item.query, item.response1, item.response2)
+        seed = seed_of(self.seed, "judge", *drawn) % 2**31 if network.temperature else 0
         connected = _connected(network, neuron, neurons)
         parents = tuple(f"{layer - 1}/{n.index}/{o}" for n in connected for o in ORDERS) if below else ()
         return Node(
             f"{layer}/{neuron.index}/{order}", task, _Feed(network, item, neuron, order, connected, layer), parents,
-            neuron.model, seed % 2**31, prefix=f"{item.id}/{order}", required=False, label=f"{neuron.angle} {order}",
+            neuron.model, seed, neuron.sample, f"{item.id}/{order}", required=False, label=f"{neuron.angle} {order}",
         )  # fmt: skip
 
 
