@@ -32,6 +32,7 @@ class Step:
         cut: Bytes of the body after which the connection breaks; None sends it whole.
         drip: Seconds between single bytes of the body; 0 sends it at once.
         hang: Whether nothing ever comes.
+        together: Calls that must be open at once before this one is answered.
     """
 
     body: bytes = b""
@@ -41,6 +42,7 @@ class Step:
     cut: int | None = None
     drip: float = 0.0
     hang: bool = False
+    together: int = 0
 
     def head(self) -> bytes:
         """Return status line and headers."""
@@ -138,6 +140,7 @@ class FaultServer:
     _loop: asyncio.AbstractEventLoop | None = None
     _thread: threading.Thread | None = None
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+    _gates: dict[int, asyncio.Event] = field(default_factory=dict)
     _heads: dict[int, tuple[Step, bytes]] = field(default_factory=dict)
 
     @property
@@ -214,11 +217,19 @@ class FaultServer:
             step = self._step(index, request)
             if step.hang:
                 await asyncio.Event().wait()
+            if step.together:
+                await self._wait_for(step.together)
             if step.latency:
                 await asyncio.sleep(step.latency)
             return await self._send(step, writer)
         finally:
             self.open -= 1
+
+    async def _wait_for(self, calls: int) -> None:
+        gate = self._gates.setdefault(calls, asyncio.Event())
+        if self.open >= calls:
+            gate.set()
+        await gate.wait()
 
     def _step(self, index: int, request: dict[str, Any]) -> Step:
         if callable(self.script):

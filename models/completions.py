@@ -1,0 +1,170 @@
+"""Reads the JSON of OpenAI-compatible servers: completions, log-probabilities, usage, error bodies. No I/O.
+
+Servers differ in what they leave out, so nothing is taken for granted: what is missing is a typed failure, or
+is marked as estimated. Must not know connections or keys.
+
+Source: OpenAI's API reference, "Create chat completion"; differences of vLLM, llama.cpp and gateways as noted.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .chat import CallFailed, LabelScores, Message, Reply, Usage
+from .redaction import redact
+
+_OUTRIGHT_NONE = -9998.0
+"""OpenAI writes -9999 for "not among the likeliest"; no log-probability comes near it."""
+
+_SPACES = ("\u0120", "\u2581")
+"""What byte-level and sentencepiece vocabularies show for a leading space, where a server does not decode tokens."""
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Return a body's JSON object.
+
+    Raises:
+        CallFailed: `ServerError`, it holds none.
+    """
+    try:
+        parsed = json.loads(body)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise CallFailed("ServerError", f"the answer is no JSON object: {_snippet(body)}")
+    return parsed
+
+
+def read_reply(completion: Mapping[str, Any], messages: Sequence[Message], stop: Sequence[str]) -> Reply:
+    """Return the first choice as a `Reply`.
+
+    Stop texts are cut here too: some servers leave them in, some ignore them.
+
+    Raises:
+        CallFailed: `Refused`, `Truncated` (nothing but thinking fitted), `Empty` or `ServerError`.
+    """
+    choice = _first_choice(completion)
+    message = choice.get("message")
+    if not isinstance(message, Mapping):
+        raise CallFailed("ServerError", "the answer's first choice holds no message")
+    finish, text = choice.get("finish_reason"), _text(message.get("content"))
+    if message.get("refusal"):
+        raise CallFailed("Refused", f"the model declined: {redact(str(message['refusal']))[:200]}")
+    if finish == "content_filter":
+        raise CallFailed("Refused", "a content filter ended the answer")
+    if finish == "error":
+        raise CallFailed("ServerError", "the server ended the answer with an error")
+    usage = read_usage(completion, messages, text)
+    if not text:
+        if finish == "length":
+            raise CallFailed("Truncated", f"all {usage.completion} tokens went by without a word of answer (thinking?)")
+        raise CallFailed("Empty", f"no text in the answer (finish_reason {finish!r})")
+    ends = [where for word in stop if (where := text.find(word)) >= 0]
+    if ends:
+        text, finish = text[: min(ends)], "stop"
+    return Reply(text, "length" if finish == "length" else "stop", usage, str(completion.get("model") or ""))
+
+
+def read_labels(completion: Mapping[str, Any], messages: Sequence[Message], labels: Sequence[str]) -> LabelScores:
+    """Return the labels' log-probabilities at the answer's first token.
+
+    Raises:
+        CallFailed: `Unsupported`, the server listed none.
+    """
+    sums = dict.fromkeys(labels, 0.0)
+    for token, logprob in read_top(completion).items():
+        word = token[1:] if token.startswith((" ", *_SPACES)) else token
+        if word in sums:
+            sums[word] += math.exp(logprob)
+    logprobs = {label: math.log(mass) if mass > 0 else -math.inf for label, mass in sums.items()}
+    inside = min(1.0, math.fsum(sums.values()))
+    usage = read_usage(completion, messages, "1")
+    return LabelScores(logprobs, inside, usage, str(completion.get("model") or ""))
+
+
+def read_top(completion: Mapping[str, Any]) -> dict[str, float]:
+    """Return the likeliest first tokens with their log-probabilities, the drawn one among them.
+
+    Raises:
+        CallFailed: `Unsupported`, the server listed none.
+    """
+    logprobs = _first_choice(completion).get("logprobs")
+    content = logprobs.get("content") if isinstance(logprobs, Mapping) else None
+    if not isinstance(content, list) or not content or not isinstance(content[0], Mapping):
+        raise CallFailed("Unsupported", "the endpoint answers without log-probabilities")
+    first = content[0]
+    listed = first.get("top_logprobs")
+    if not isinstance(listed, list) or not listed:
+        raise CallFailed("Unsupported", "the endpoint lists no likeliest tokens (top_logprobs)")
+    found: dict[str, float] = {}
+    for entry in [*listed, first]:  # vLLM lists the drawn token beside the likeliest, others within
+        token, logprob = (entry.get("token"), entry.get("logprob")) if isinstance(entry, Mapping) else (None, None)
+        if isinstance(token, str) and isinstance(logprob, int | float) and _OUTRIGHT_NONE < logprob <= 0:
+            found.setdefault(token, float(logprob))
+    return found
+
+
+def read_usage(completion: Mapping[str, Any], messages: Sequence[Message], text: str) -> Usage:
+    """Return the tokens that the server counted, or an estimate from above that says so."""
+    usage = completion.get("usage")
+    if isinstance(usage, Mapping):
+        prompt, answered = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        details = usage.get("prompt_tokens_details")
+        cached = details.get("cached_tokens") if isinstance(details, Mapping) else 0
+        if isinstance(prompt, int) and isinstance(answered, int):
+            return Usage(prompt, answered, cached if isinstance(cached, int) else 0)
+    return Usage(estimate_tokens(messages), _estimate(text), known=False)
+
+
+def estimate_tokens(messages: Sequence[Message]) -> int:
+    """Return an estimate from above of the tokens of `messages`, template included.
+
+    Two letters or spaces a token, and one byte a token for all else (digits, signs, other scripts): byte-level
+    vocabularies take less; English takes about half of it.
+    """
+    return 16 + sum(8 + _estimate(message["content"]) for message in messages)
+
+
+_WORDS = re.compile(r"[A-Za-z ]+")
+
+
+def _estimate(text: str) -> int:
+    plain = sum(len(run) for run in _WORDS.findall(text))
+    return math.ceil(plain / 2) + len(text.encode("utf-8", "replace")) - plain
+
+
+def error_message(body: Any) -> str:
+    """Return the message of an error body, in any of the shapes that servers give it, cut and without keys."""
+    for name in ("error", "detail", "message"):
+        if isinstance(body, Mapping) and body.get(name):
+            body = body[name]
+    text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, default=str)
+    return redact(" ".join(text.split()))[:300]
+
+
+def _first_choice(completion: Mapping[str, Any]) -> Mapping[str, Any]:
+    choices = completion.get("choices")
+    if not isinstance(choices, list):
+        raise CallFailed("ServerError", f"the answer is no completion: it holds {', '.join(completion) or 'nothing'}")
+    if not choices:
+        raise CallFailed("Empty", "the answer holds no choices")
+    if not isinstance(choices[0], Mapping):
+        raise CallFailed("ServerError", "the answer's first choice is no object")
+    return choices[0]
+
+
+def _text(content: Any) -> str:
+    """Return a message's text; some servers send it in parts."""
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        return "".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else ""
+
+
+def _snippet(body: bytes) -> str:
+    return redact(repr(body[:80].decode("utf-8", "replace")))
+
+
+__all__ = ["error_message", "estimate_tokens", "read_labels", "read_object", "read_reply", "read_top", "read_usage"]

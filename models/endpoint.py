@@ -1,0 +1,267 @@
+"""Any OpenAI-compatible endpoint as a `ChatModel`, through the official client.
+
+One connection pool a model, no cap of its own (whoever limits calls does it above), no retries (the paying path
+repeats), one clock over the whole call. The key is read from the environment at each call and held nowhere.
+Must not know limiters, ledgers or judges.
+
+Bodies go out and come in as plain JSON: the client's own models cost a call 1 ms of CPU and decide nothing here.
+"""
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import aiohttp
+import httpx2
+import openai
+
+from ..errors import SpecError
+from ..records import JSON
+from .chat import GREEDY, CallFailed, Capabilities, LabelScores, Message, Reply, Sampling, TokenPrice
+from .completions import estimate_tokens, read_labels, read_object, read_reply
+from .endpoint_failures import from_body, from_connection, from_status
+
+TOP_LOGPROBS = 20
+"""Likeliest tokens asked for: as many as most providers list at most."""
+
+DEFAULT_URL = "https://api.openai.com/v1"
+
+TokenField = Literal["max_tokens", "max_completion_tokens"]
+
+_CONNECT_SECONDS = 10.0
+_LIMITS = httpx2.Limits(max_connections=1 << 16, keepalive_expiry=30.0)  # None would be aiohttp's 100
+
+# What the client tells of this machine (system, architecture, interpreter) is nobody's business, and its headers
+# are a seventh of a call's CPU.
+_QUIET: Any = {
+    f"X-Stainless-{name}": openai.Omit()
+    for name in ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
+}
+_QUIET_CALL = {f"X-Stainless-{name}": openai.Omit() for name in ("Retry-Count", "Read-Timeout")}
+
+
+@dataclass
+class _Live:
+    """What lives within one event loop and is never pickled."""
+
+    loop: asyncio.AbstractEventLoop
+    client: openai.AsyncOpenAI
+    probing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class EndpointChat:
+    """The model `model` behind `base_url`.
+
+    >>> judge = EndpointChat("llama-3", "http://127.0.0.1:8000/v1")
+    >>> judge.name
+    'llama-3@127.0.0.1:8000'
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str | None = None,
+        *,
+        key_variable: str = "OPENAI_API_KEY",
+        price: TokenPrice | None = None,
+        timeout: float = 120.0,
+        extra: Mapping[str, JSON] | None = None,
+        token_field: TokenField | None = None,
+    ) -> None:
+        """Describe the endpoint; nothing is sent before the first call.
+
+        Args:
+            model: Its name there.
+            base_url: Up to and with `/v1`; None takes OPENAI_BASE_URL, else OpenAI's own.
+            key_variable: The environment variable that holds the key. It may be unset: local endpoints want none.
+            price: Of its tokens, where it is known.
+            timeout: Seconds for a whole call, from connecting to the last byte.
+            extra: Further fields of every request body (`chat_template_kwargs`, `reasoning_effort`, ...);
+                they are part of the identity.
+            token_field: What limits an answer's tokens; None takes `max_completion_tokens` at OpenAI, whose
+                reasoning models refuse the other, and `max_tokens` elsewhere.
+
+        Raises:
+            SpecError: `base_url` is none, or holds credentials or a query.
+        """
+        self.base_url = _checked(base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL)
+        if not model.strip():
+            raise SpecError("endpoint model", model, "the name of a model")
+        self.model, self.key_variable, self.timeout = model, key_variable, timeout
+        self._host = urlsplit(self.base_url).netloc
+        self._price, self._extra = price, dict(extra or {})
+        openais = self._host == "api.openai.com"
+        self.token_field = token_field or ("max_completion_tokens" if openais else "max_tokens")
+        self._live: _Live | None = None
+        self._capabilities: Capabilities | None = None
+        self._continues = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_live": None}
+
+    def __repr__(self) -> str:
+        return f"EndpointChat({self.model!r}, {self.base_url!r})"
+
+    @property
+    def name(self) -> str:
+        """The model and its host."""
+        return f"{self.model}@{self._host}"
+
+    @property
+    def identity(self) -> JSON:
+        """Address and model; which build of the model answered is in each `Reply.model`."""
+        return {"kind": "endpoint", "base_url": self.base_url, "model": self.model, "extra": self._extra}
+
+    @property
+    def price(self) -> TokenPrice | None:
+        """As given."""
+        return self._price
+
+    async def generate(self, messages: Sequence[Message], sampling: Sampling = GREEDY) -> Reply:
+        """Return the model's answer; see `ChatModel.generate`."""
+        body: dict[str, JSON] = {"temperature": sampling.temperature, self.token_field: sampling.max_tokens}
+        if sampling.top_p != 1.0:
+            body["top_p"] = sampling.top_p
+        if sampling.seed is not None:
+            body["seed"] = sampling.seed & 0x7FFF_FFFF  # servers refuse what does not fit 32 bits with a sign
+        if sampling.stop:
+            body["stop"] = list(sampling.stop)
+        return read_reply(await self.complete(messages, body), messages, sampling.stop)
+
+    async def label_logprobs(self, messages: Sequence[Message], labels: Sequence[str]) -> LabelScores:
+        """Return the labels' log-probabilities; see `ChatModel.label_logprobs`.
+
+        An endpoint shows one token and those likeliest beside it: a label of several tokens counts as absent.
+        """
+        known = self._capabilities
+        if known is not None and not known.label_logprobs:
+            raise CallFailed("Unsupported", f"{self.name}: gives no usable log-probabilities")
+        top = known.top_logprobs if known else TOP_LOGPROBS
+        return read_labels(await self.complete(messages, self.first_token(top)), messages, labels)
+
+    def first_token(self, top: int) -> dict[str, JSON]:
+        """Return the fields that ask for the first token's distribution.
+
+        Temperature 1: some servers list log-probabilities after it, where 0 would leave nothing to read.
+        """
+        return {self.token_field: 1, "temperature": 1.0, "logprobs": True, "top_logprobs": top}
+
+    async def capabilities(self) -> Capabilities:
+        """Return what the endpoint can do; asked once, by fourteen calls of a few tokens."""
+        from .probe import probe
+
+        if self._capabilities is None:
+            async with self._here().probing:
+                if self._capabilities is None:
+                    self._capabilities, self._continues = await probe(self)
+        return self._capabilities
+
+    async def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Return an estimate from above."""
+        return estimate_tokens(messages)
+
+    async def complete(
+        self, messages: Sequence[Message], fields: Mapping[str, JSON], *, continued: bool | None = None
+    ) -> dict[str, Any]:
+        """Return the JSON of one chat completion.
+
+        Args:
+            messages: An assistant's turn at the end is continued, by the fields that vLLM and transformers know.
+            fields: Of the request body, beside model and messages.
+            continued: Whether to do so; None: if the endpoint was found to.
+
+        Raises:
+            CallFailed: there is no answer, or `Unsupported`: this endpoint does not continue a turn.
+        """
+        body = {"model": self.model, "messages": messages, **fields, **self._extra}
+        if messages and messages[-1]["role"] == "assistant":
+            if continued is None:
+                await self.capabilities()
+                continued = self._continues
+            if not continued:
+                raise CallFailed("Unsupported", f"{self.name}: does not continue an assistant's turn")
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
+        return await self._ask("POST", "/chat/completions", body)
+
+    async def models(self) -> dict[str, Any]:
+        """Return the JSON of the endpoint's list of models."""
+        return await self._ask("GET", "/models", None)
+
+    async def close(self) -> None:
+        """Close the connections; a later call opens new ones."""
+        live, self._live = self._live, None
+        if live is not None and live.loop is asyncio.get_running_loop():
+            await live.client.close()
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, JSON] | None) -> dict[str, Any]:
+        """Send one request; every way to fail becomes a `CallFailed`."""
+        try:
+            async with asyncio.timeout(self.timeout):
+                content, headers = await self._send(method, path, body)
+            answer = read_object(content)
+            failure = from_body(self.name, answer, headers, self._key_from)
+        except TimeoutError:
+            failure = CallFailed("Timeout", f"{self.name}: no whole answer within {self.timeout:g} s")
+        except openai.APIStatusError as error:
+            failure = from_status(self.name, error.status_code, error.response.headers, error.body, self._key_from)
+        except UnicodeEncodeError:
+            failure = CallFailed("BadRequest", f"{self.name}: the messages hold characters that are no UTF-8 text")
+        except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError) as error:
+            failure = from_connection(self.name, error)
+        if failure is not None:
+            raise failure  # outside of `except`: the client's error holds the request and with it the key
+        return answer
+
+    async def _send(self, method: str, path: str, body: Mapping[str, JSON] | None) -> tuple[bytes, Mapping[str, str]]:
+        client = self._here().client
+        if method == "GET":
+            response = await client.get(path, cast_to=httpx2.Response, options={"headers": self._headers()})
+        else:
+            response = await client.post(path, body=body, cast_to=httpx2.Response, options={"headers": self._headers()})
+        return response.content, response.headers
+
+    @property
+    def _key_from(self) -> str:
+        return self.key_variable if os.environ.get(self.key_variable, "").strip() else ""
+
+    def _headers(self) -> dict[str, Any]:
+        key = os.environ.get(self.key_variable, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise CallFailed("Unauthorized", f"{self.name}: {self.key_variable} holds what no header may carry")
+        return {"Authorization": f"Bearer {key}" if key else openai.Omit(), **_QUIET_CALL}
+
+    def _here(self) -> _Live:
+        """Return the client of the running loop: connections of another loop cannot be used."""
+        loop = asyncio.get_running_loop()
+        if self._live is None or self._live.loop is not loop:
+            timeout = httpx2.Timeout(None, connect=min(_CONNECT_SECONDS, self.timeout))
+            http = openai.DefaultAioHttpClient(limits=_LIMITS, timeout=timeout, follow_redirects=False)
+            client = openai.AsyncOpenAI(
+                base_url=self.base_url, api_key="", admin_api_key="", max_retries=0, timeout=timeout,
+                http_client=http, default_headers=_QUIET,
+            )  # fmt: skip
+            self._live = _Live(loop, client)
+        return self._live
+
+
+def _checked(base_url: str) -> str:
+    """Return the address in one spelling."""
+    try:
+        parts = urlsplit(base_url.strip())
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), None, None
+    if parts.scheme not in {"http", "https"} or not host:
+        raise SpecError("endpoint base_url", base_url, "an address such as http://127.0.0.1:8000/v1")
+    netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
+    plain = urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise SpecError("endpoint base_url", f"{plain} and more", "no credentials or query: a key is read from the "
+                        "environment")  # fmt: skip
+    return plain
+
+
+__all__ = ["DEFAULT_URL", "TOP_LOGPROBS", "EndpointChat", "TokenField"]

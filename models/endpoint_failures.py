@@ -1,0 +1,135 @@
+"""Turns what an endpoint did wrong into a `CallFailed` with its type. Pure: no connection is touched.
+
+401, 403                                      Unauthorized   never repeated: no storm with a wrong key
+402, 429 insufficient_quota                   BudgetReached  the account is empty: waiting does not fill it
+429                                           RateLimited    with the seconds that the server asks for
+413, 400 that speaks of the context's length  TooLong
+400 of a content filter                       Refused
+400 that speaks of log-probabilities          Unsupported
+408                                           Timeout
+409, 425, 5xx, a broken connection            ServerError    with the server's seconds, if it gives any
+every other 3xx and 4xx                       BadRequest
+"""
+
+import math
+import re
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from .chat import CallFailed, Reason
+from .completions import error_message
+
+_TOO_LONG = re.compile(
+    r"context[_ ](?:length|window|size)|max_model_len|too (?:long|many tokens)|reduce the length|"
+    r"exceeds? (?:the )?(?:model'?s? )?(?:maximum|available|context)|string_above_max_length",
+    re.IGNORECASE,
+)
+_FILTERED = re.compile(r"content[_ ](?:filter|policy|management)|moderation|safety system", re.IGNORECASE)
+_NO_LOGPROBS = re.compile(r"log_?prob", re.IGNORECASE)
+_NO_QUOTA = re.compile(r"insufficient[_ ](?:quota|balance|funds|credits)|billing_hard_limit", re.IGNORECASE)
+
+_BY_STATUS: dict[int, Reason] = {
+    401: "Unauthorized",
+    402: "BudgetReached",
+    403: "Unauthorized",
+    408: "Timeout",
+    409: "ServerError",
+    413: "TooLong",
+    425: "ServerError",
+    429: "RateLimited",
+}
+
+
+def from_status(where: str, status: int, headers: Mapping[str, str], body: Any, key_from: str) -> CallFailed:
+    """Return the failure that an HTTP status means.
+
+    Args:
+        where: The endpoint, for the message.
+        status: The HTTP status, not 2xx.
+        headers: Of the answer, names in lower case or without regard to case.
+        body: Parsed JSON, or text.
+        key_from: The environment variable that the key came from; empty: no key was sent.
+    """
+    # A filter's verdict and a full account are told by the code where there is one, else by the words.
+    words = f"{_code(body)} {error_message(body)}"
+    reason = _BY_STATUS.get(status, "ServerError" if status >= 500 else "BadRequest")
+    if status == 429 and _NO_QUOTA.search(words):
+        reason = "BudgetReached"
+    elif reason == "BadRequest" and _TOO_LONG.search(words):
+        reason = "TooLong"
+    elif reason == "BadRequest" and _FILTERED.search(words):
+        reason = "Refused"
+    elif reason == "BadRequest" and _NO_LOGPROBS.search(words):
+        reason = "Unsupported"
+    if reason == "Unauthorized":  # without the server's words: they may quote the key
+        key = f"the key in {key_from} was refused" if key_from else "it wants a key, and none is set"
+        return CallFailed(reason, f"{where}: {key} (HTTP {status})")
+    after = retry_after(headers) if reason in {"RateLimited", "ServerError"} else None
+    return CallFailed(reason, f"{where}: HTTP {status}: {error_message(body)}", after)
+
+
+def from_body(where: str, body: Mapping[str, Any], headers: Mapping[str, str], key_from: str) -> CallFailed | None:
+    """Return the failure that stands inside a 200, as gateways send it; None where there is none."""
+    if not body.get("error") or body.get("choices"):
+        return None
+    error = body["error"]
+    status = error.get("code") if isinstance(error, Mapping) else None
+    if not isinstance(status, int) or not 300 <= status < 600:
+        status = 500
+    return from_status(where, status, headers, body, key_from)
+
+
+def from_connection(where: str, error: BaseException) -> CallFailed:
+    """Return the failure of a connection: `Timeout` if a clock ended it, else `ServerError`.
+
+    The clients' own classes do not tell: aiohttp's refused connection arrives as a time-out.
+    """
+    chain = list(_causes(error))
+    timed_out = any(isinstance(cause, TimeoutError) for cause in chain)
+    root = chain[-1]
+    text = error_message(str(root)) if str(root) else type(root).__name__
+    return CallFailed("Timeout" if timed_out else "ServerError", f"{where}: {text}")
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that `retry-after-ms` or `retry-after` (seconds, or an HTTP date) ask for; None for none."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) / unit
+        except ValueError:
+            continue
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    until = _date(headers.get("retry-after", ""))
+    if until is None:
+        return None
+    now = _date(headers.get("date", ""))  # the server's clock, where it tells: ours may be off
+    return max(0.0, until - (time.time() if now is None else now))
+
+
+def _date(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except ValueError:
+        return None
+
+
+def _code(body: Any) -> str:
+    error = body.get("error", body) if isinstance(body, Mapping) else None
+    if not isinstance(error, Mapping):
+        return ""
+    inner = error.get("innererror")
+    return f"{error.get('code')} {error.get('type')} {inner.get('code') if isinstance(inner, Mapping) else ''}"
+
+
+def _causes(error: BaseException) -> Any:
+    """Yield `error` and what caused it, down to the first cause."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+
+
+__all__ = ["from_body", "from_connection", "from_status", "retry_after"]

@@ -1,0 +1,183 @@
+"""Finds out what an endpoint can do by asking it: a few tokens a question, once an endpoint.
+
+A feature counts as present only where answers show it. Endpoints accept fields that they do not know, and some
+return log-probabilities that have nothing to do with the prompt (llama.cpp issue 27174: scores at chance, in silence).
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..records import JSON
+from .chat import CallFailed, Capabilities, Message, Sampling
+from .completions import read_reply, read_top
+
+if TYPE_CHECKING:
+    from .endpoint import EndpointChat
+
+_PAIRS = (("apple", "river"), ("seven", "green"), ("Yes", "No"))
+"""Words to repeat: each is far likelier where it is asked for than where the other one is, for any real model."""
+
+_CONTEXT_NAMES = ("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx")
+"""What vLLM, OpenRouter, Groq, LM Studio and llama.cpp call it in their lists of models."""
+
+_REFUSALS = frozenset({"BadRequest", "Unsupported", "Empty", "Truncated", "Refused"})
+"""Answers to a question that say no; any other failure says nothing and is raised."""
+
+
+async def probe(model: "EndpointChat") -> tuple[Capabilities, bool]:
+    """Return what `model` can do, and whether it continues an assistant's turn.
+
+    Raises:
+        CallFailed: it cannot be asked.
+    """
+    await _reach(model)
+    top = await _top_logprobs(model)
+    capabilities = Capabilities(
+        label_logprobs=top > 0,
+        top_logprobs=top,
+        seed=await _honours_seed(model),
+        structured=await _keeps_schema(model),
+        context=await _context(model),
+    )
+    return capabilities, await _continues(model)
+
+
+async def _reach(model: "EndpointChat") -> None:
+    """Ask anything: a wrong key or model name must be raised, not read as "cannot" below."""
+    try:
+        await model.generate([_user("Say yes.")], Sampling(max_tokens=8))
+    except CallFailed as failure:
+        if failure.reason not in {"Truncated", "Empty", "Refused"}:  # it answered: thought, or was silent
+            raise
+
+
+async def _top_logprobs(model: "EndpointChat") -> int:
+    """Return how many likeliest tokens the endpoint lists, 0 where their log-probabilities are none or not real."""
+    for top in (20, 8, 5):  # limits in use: OpenAI and vLLM 20, xAI 8, Fireworks 5
+        try:
+            shifts = [await _shift(model, top, *pair) for pair in _PAIRS]
+        except CallFailed as failure:
+            if failure.reason not in _REFUSALS:
+                raise
+            continue
+        real = min(shifts) > 0 and math.fsum(shifts) / len(shifts) >= 1.0
+        return top if real else 0
+    return 0
+
+
+async def _shift(model: "EndpointChat", top: int, one: str, other: str) -> float:
+    """Return by how many nats the odds of `one` against `other` rise when it is the word to repeat."""
+    odds: list[float] = []
+    for word in (one, other):
+        listed = read_top(await model.complete([_user(_REPEAT.format(word=word))], model.first_token(top)))
+        if math.fsum(map(math.exp, listed.values())) > 1.001:
+            return 0.0  # no distribution
+        odds.append(_best(listed, one) - _best(listed, other))
+    return odds[0] - odds[1]
+
+
+_REPEAT = 'Repeat this word and say nothing else: "{word}"'
+
+
+def _best(listed: Mapping[str, float], word: str) -> float:
+    """Return the log-probability of the likeliest token that begins `word`; at the list's end where none does."""
+    begins = [
+        value
+        for token, value in listed.items()
+        if token.strip() and word.startswith(token.strip(' "\u0120\u2581') or "\n")
+    ]
+    return max(begins, default=min(listed.values(), default=0.0))
+
+
+async def _honours_seed(model: "EndpointChat") -> bool:
+    """Whether equal seeds draw equally and others do not (an endpoint that ignores them may be greedy)."""
+    ask = [_user("Write five words that have nothing to do with each other.")]
+    texts = [await _draw(model, ask, seed) for seed in (11, 11, 12, 13)]
+    return texts[0] is not None and texts[0] == texts[1] and len(set(texts)) > 1
+
+
+async def _draw(model: "EndpointChat", messages: Sequence[Message], seed: int) -> str | None:
+    try:
+        return (await model.generate(messages, Sampling(temperature=1.0, max_tokens=12, seed=seed))).text
+    except CallFailed as failure:
+        if failure.reason not in _REFUSALS:
+            raise
+        return None
+
+
+async def _keeps_schema(model: "EndpointChat") -> bool:
+    """Whether an answer is JSON of the given schema although the question asks for none."""
+    schema = {
+        "type": "object",
+        "properties": {"mood": {"type": "string", "enum": ["glad", "sad"]}},
+        "required": ["mood"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "mood", "schema": schema, "strict": True}}
+    try:
+        text = await _answer(model, [_user("Say hello.")], {"response_format": form}, 32)
+        parsed = json.loads(text)
+    except CallFailed as failure:
+        if failure.reason not in _REFUSALS:
+            raise
+        return False
+    except ValueError:
+        return False
+    return isinstance(parsed, dict) and set(parsed) == {"mood"} and parsed["mood"] in {"glad", "sad"}
+
+
+async def _continues(model: "EndpointChat") -> bool:
+    """Whether an assistant's turn at the end is continued: half a word tells it from a new turn."""
+    messages = [
+        _user("What is the capital of France? Answer with its name."),
+        _assistant("The capital of France is Par"),
+    ]
+    try:
+        text = await _answer(model, messages, {}, 4)
+    except CallFailed as failure:
+        if failure.reason not in _REFUSALS:
+            raise
+        return False
+    return text.startswith("is")
+
+
+async def _answer(model: "EndpointChat", messages: Sequence[Message], fields: Mapping[str, JSON], tokens: int) -> str:
+    body = {**fields, model.token_field: tokens, "temperature": 0.0}
+    return read_reply(await model.complete(messages, body, continued=True), messages, ()).text
+
+
+async def _context(model: "EndpointChat") -> int | None:
+    """Return the context's length where the list of models says it."""
+    try:
+        listed = (await model.models()).get("data")
+    except CallFailed as failure:
+        if failure.reason in {"Timeout", "RateLimited"}:
+            raise
+        return None  # many endpoints have no such list
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    for entry in entries:
+        if entry.get("id") == model.model:
+            return _length(entry)
+    return None
+
+
+def _length(entry: Mapping[str, Any]) -> int | None:
+    meta = entry.get("meta")
+    for place in (entry, meta if isinstance(meta, Mapping) else {}):
+        for name in _CONTEXT_NAMES:
+            if isinstance(value := place.get(name), int) and value > 0:
+                return value
+    return None
+
+
+def _user(content: str) -> Message:
+    return {"role": "user", "content": content}
+
+
+def _assistant(content: str) -> Message:
+    return {"role": "assistant", "content": content}
+
+
+__all__ = ["probe"]
