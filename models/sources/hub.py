@@ -1,5 +1,6 @@
 """Bringing a model from a hub: its client fills its own cache, which other tools share; weights are checked after."""
 
+import errno
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,8 +88,10 @@ def _hub_errors(source: Source) -> Iterator[None]:
         # The client's HTTP library is httpx or httpx2, by its version; its errors share no base with ours.
         if not isinstance(error, known) and type(error).__module__.partition(".")[0] not in ("httpx", "httpx2"):
             raise
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's, told where all of them are
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # a full disk is told where all of them are
+        if isinstance(error, OSError) and error.errno is not None and error.filename:
+            raise SourceError(source.text, f"{error.filename}: {error.strerror}; see HF_HOME") from error
         advice = "with a network, pull again; without one, use the path of a folder that holds the model"
         raise OfflineError(source.text, f"the hub cannot be reached ({type(error).__name__}); {advice}") from error
 
