@@ -126,21 +126,23 @@ class CallWorker:
     """Runs the tasks of one chat model, each request one task.
 
     Attributes:
-        model: The model; its name is the worker's and the pool's.
+        model: The model; its name is the pool's.
         limiter: How many calls it gets at once.
         tasks: What requests may ask for, by `Node.task_key`, with the type of the input.
         batch: One request a call: each is answered as soon as it can be.
+        replica: Which of several workers of the same model, of equal identity.
     """
 
     model: ChatModel
     limiter: Limiter = field(default_factory=Limiter)
     tasks: dict[str, tuple[Task, type[BaseModel]]] = field(default_factory=dict)
     batch: int = 1
+    replica: int = 0
 
     @property
     def name(self) -> str:
-        """The model's name."""
-        return self.model.name
+        """The model's name, numbered where several workers serve one model."""
+        return f"{self.model.name}#{self.replica}" if self.replica else self.model.name
 
     @property
     def pool(self) -> str:

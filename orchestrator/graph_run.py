@@ -13,7 +13,7 @@ from ..errors import SpecError
 from ..graphs import Graph, Node, NodeState
 from ..models.chat import CallFailed
 from ..records import JSON, EventSink, Failed, Request, Scored, digest, evaluator_digest
-from .budget import Budget, Limits
+from .budget import FREE, Budget, Limits
 from .calls import CallWorker, price_of
 from .driver import Counts, Driver, summed
 from .ledger import Ledger
@@ -98,7 +98,11 @@ class _Loop:
 
     def __init__(self, run: GraphRun, driver: Driver) -> None:
         self._run, self._driver = run, driver
-        self._workers = {worker.name: worker for worker in run.workers}
+        self._workers: dict[str, list[CallWorker]] = {}
+        for worker in run.workers:
+            self._workers.setdefault(worker.pool, []).append(worker)
+        limits = [limits for limits in (run.budget.limits, run.item_limits) if limits is not None]
+        self._priced = any(one.calls is not None or one.tokens is not None or one.usd is not None for one in limits)
         self._queue, self._active = deque(run.graphs), 0
         self._held: dict[str, tuple[Budget, ...]] = {}
         self._waiting: dict[str, list[tuple[Graph, Node]]] = {}
@@ -160,24 +164,26 @@ class _Loop:
             self._run.events("item", {**fields, "failed": failed.reason if failed else None})
 
     async def _submit(self, graph: Graph, node: Node) -> None:
-        worker = self._workers.get(node.model)
-        if worker is None:
+        workers = self._workers.get(node.model)
+        if workers is None:
             known = ", ".join(self._workers) or "none"
             raise SpecError(
                 f"graph of {graph.item}: {node.id}: model", node.model, f"a chat model of this run: {known}"
             )
-        given, task = graph.given(node), node.task_key
-        worker.tasks.setdefault(task, (node.task, type(given)))
+        given, task, model = graph.given(node), node.task_key, workers[0].model
+        for worker in workers:
+            worker.tasks.setdefault(task, (node.task, type(given)))
         evaluator = self._evaluators.get((task, node.model))
         if evaluator is None:
-            spec = [node.task.spec, worker.model.identity]
+            spec = [node.task.spec, model.identity]
             evaluator = evaluator_digest(node.task.name, node.task.version, spec)
             self._evaluators[task, node.model] = evaluator
         item = given.model_dump(mode="json")
         request = Request(task, item, node.seed, node.sample, group=node.prefix or graph.item)
         key = self._driver.key(request, digest(item), evaluator)
         self._waiting.setdefault(key, []).append((graph, node))
-        price = await price_of(node.task, given, worker.model)
+        # Counting tokens is a call of its own at some models; without a limit nothing needs the upper price.
+        price = await price_of(node.task, given, model) if self._priced else FREE
         held = self._held.get(graph.item, ())
         self._driver.submit(key, request, price, pool=node.model, evaluator=node.task.name, held=held)
 

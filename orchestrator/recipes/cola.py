@@ -6,29 +6,27 @@
 Knows the parts and wires them; how a search, a host or a ledger works is none of its business.
 """
 
-import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ...models.evaluator import ScorerSpec
 from ...models.host import HostSpec
 from ...models.sources import LocalModel, ensure
-from ...records import JSON, Outcome, Scored, Trial, canonical
+from ...records import JSON, Outcome, Scored, Trial
 from ..budget import Budget, Limits
-from ..cluster import check_address, cluster
+from ..cluster import check_address
 from ..data import Question, load_questions
 from ..driver import Counts, summed
-from ..events import Event, EventLog, Events
+from ..events import Events
 from ..hosts import HostWorker, ScorerIdentity, host_workers
 from ..ledger import Ledger
-from ..runfolder import RunFolder, write_json, write_text
+from ..runfolder import RunFolder
 from ..spec import as_json, validated
 from ..study import BatchPlan, Strand, Study, StudyResult
+from .base import MethodRun, budget_of, opened_ledger, rows_digest
 from .cola_phases import menu_candidates, menu_strands, records, search_strands, split_of, verify_strands
 from .cola_records import ItemRecord, PathScore, reported_path
 from .cola_result import CoLaResult
@@ -39,7 +37,7 @@ SCHEMA = 1
 """Version of result.json."""
 
 
-class CoLa:
+class CoLa(MethodRun):
     """Search, per question, which layers of a pretrained decoder to run, skip or repeat.
 
     >>> result = CoLa(model="smollm2-135m", data="plait:questions", limit=8, simulations=20).run()  # doctest: +SKIP
@@ -55,6 +53,7 @@ class CoLa:
         DataError: a question cannot be used.
     """
 
+    method: ClassVar[str] = "cola"
     spec_type: ClassVar[type[CoLaSpec]] = CoLaSpec
 
     def __init__(
@@ -63,6 +62,7 @@ class CoLa:
         data: str | Path | Sequence[Question | dict[str, JSON]] | None = None,
         **settings: Any,
     ) -> None:
+        super().__init__()
         given = {"model": model, **settings}
         if isinstance(data, str | Path):
             given["data"] = str(data)
@@ -73,9 +73,6 @@ class CoLa:
             self.questions = load_questions(self.spec.data, self.spec.limit)
         else:
             self.questions = [Question.model_validate(question) for question in data][: self.spec.limit]
-        self._events, self._stop = Events(), ""
-        self._study: Study | None = None
-        self._subscribers: list[Callable[[Event], None]] = []
 
     @classmethod
     def from_spec(cls, values: dict[str, JSON]) -> "CoLa":
@@ -99,17 +96,6 @@ class CoLa:
         made.spec = validated(CoLaSpec, values, "cola")
         return made
 
-    def subscribe(self, subscriber: Callable[[Event], None]) -> "CoLa":
-        """Hand every event of the run to `subscriber`; returns self."""
-        self._subscribers.append(subscriber)
-        return self
-
-    def request_stop(self, reason: str) -> None:
-        """Let the run end soon with a valid partial result; safe from signal handlers."""
-        self._stop = self._stop or reason
-        if self._study is not None:
-            self._study.request_stop(reason)
-
     def plan(self) -> dict[str, JSON]:
         """Return what the run would ask for at most, without running anything."""
         searches = 2 if self.spec.random_baseline else 1
@@ -131,25 +117,10 @@ class CoLa:
         """
         check_address(address)
         model = ensure(self.spec.model, progress=self._pulling)
-        folder = RunFolder.create(Path(out or f"runs/cola-{datetime.now():%Y%m%d-%H%M%S}"), "cola")
-        with folder.driving():
-            folder.settle_spec({**as_json(self.spec), "resolved": self._resolved(model)})
-            write_text(
-                folder.path / "data.jsonl", "".join(f"{question.model_dump_json()}\n" for question in self.questions)
-            )
-            log = EventLog(folder.path / "events.jsonl")
-            self._events = Events(log.last)
-            subscribers: list[Callable[[Event], None]] = [log, *self._subscribers]
-            for subscriber in subscribers:
-                self._events.subscribe(subscriber)
-            try:
-                with cluster(address, cpus=self.spec.run.actors) as where:
-                    self._events(
-                        "run", {"id": folder.id, "state": "RUNNING", "cluster": where, "folder": str(folder.path)}
-                    )
-                    return self._run(folder, model)
-            finally:
-                log.close()
+        with self._opened(
+            out, address, resolved=self._resolved(model), rows=self.questions, cpus=self.spec.run.actors
+        ) as folder:
+            return self._run(folder, model)
 
     def _run(self, folder: RunFolder, model: LocalModel) -> CoLaResult:
         session = _Session.start(self.spec, folder, model, self._events)
@@ -182,14 +153,14 @@ class CoLa:
 
     def _study_of(self, session: "_Session", phase: str, strands: list[Strand], each: int) -> StudyResult:
         plan = BatchPlan(self.spec.ask, self.spec.lag, self.spec.run.window * self.spec.run.actors * 2)
-        self._study = Study(
+        study = self._current = Study(
             strands, session.identity, session.workers, session.ledger,
             plan=plan, budget=session.budget, events=self._events, run_id=session.run, total=each * len(strands),
         )  # fmt: skip
         if self._stop:
-            self._study.request_stop(self._stop)
+            study.request_stop(self._stop)
         self._events("phase", {"phase": phase, "strands": len(strands), "total": each * len(strands)})
-        result = self._study.run()
+        result = study.run()
         self._stop = self._stop or result.stop_reason
         return result
 
@@ -197,47 +168,26 @@ class CoLa:
         """Write result, timing and report."""
         from ..report.page import render
 
-        status = "STOPPED" if self._stop else "SUCCEEDED"
-        result = {
-            "schema": SCHEMA,
-            "method": "cola",
-            "status": status,
-            "stop_reason": self._stop,
-            "spec": {name: value for name, value in as_json(self.spec).items() if name != "run"},
-            "resolved": self._resolved(model),
-            "summary": summarise(found.items, self.spec.rule, len(self.questions) - len(found.items)),
-            "excluded": found.excluded(self.questions),
-            "items": [item.to_json() for item in found.items],
-        }
-        timing = {
-            "seconds": round(session.budget.seconds, 3),
-            "actors": self.spec.run.actors,
-            "host": platform.node(),
-            "versions": _versions(),
-            "counts": asdict(found.counts),
-            "spent": session.budget.spent,
-            "cost": found.cost,
-        }
-        write_json(folder.path / "result.json", result)
-        write_json(folder.path / "timing.json", timing)
-        write_text(folder.path / "report.html", render(result, timing))
-        self._events("done", {"status": status, "stop_reason": self._stop, "folder": str(folder.path)})
+        result = self._result(
+            SCHEMA,
+            self._resolved(model),
+            summary=summarise(found.items, self.spec.rule, len(self.questions) - len(found.items)),
+            excluded=found.excluded(self.questions),
+            items=[item.to_json() for item in found.items],
+        )
+        timing = self._timing(session.budget, found.counts, found.cost, actors=self.spec.run.actors)
+        self._write(folder, result, timing, render)
         return CoLaResult(folder.path, result, timing)
 
     def _resolved(self, model: LocalModel) -> dict[str, JSON]:
         """Return what the spec's names stood for: the model's hash, the data's digest."""
-        text = "\n".join(canonical(question.model_dump()) for question in self.questions)
         return {
             "model_hash": model.model_hash,
             "layers": model.layers,
             "parameters": model.parameters,
             "items": len(self.questions),
-            "data_sha256": sha256(text.encode()).hexdigest(),
+            "data_sha256": rows_digest(self.questions),
         }
-
-    def _pulling(self, stage: str, done: int, total: int) -> None:
-        for subscriber in self._subscribers:
-            subscriber(Event(0, "", "pull", {"stage": stage, "done": done, "total": total}))
 
 
 @dataclass
@@ -253,7 +203,7 @@ class _Session:
     @classmethod
     def start(cls, spec: CoLaSpec, folder: RunFolder, model: LocalModel, events: Events) -> "_Session":
         """Open the ledger first, since it may refuse, then place the hosts."""
-        ledger = Ledger(spec.run.ledger or folder.path / "ledger.db")
+        ledger = opened_ledger(spec.run.ledger, folder)
         scorer = ScorerSpec(model.model_hash, spec.dtype, spec.device, spec.bos)
         # A folder is named by its path, so that a host on any node of this machine finds it.
         source = str(model.folder) if spec.model == "inline" else spec.model
@@ -262,9 +212,7 @@ class _Session:
         workers = host_workers(host, spec.run.actors)
         events("hosts", {"actors": len(workers), "seconds": round(time.monotonic() - started, 3)})
         limits = Limits(evaluations=spec.run.budget_evaluations, seconds=spec.run.budget_seconds)
-        budget = Budget(limits)
-        for cost in ledger.costs(folder.id):  # paid before this start
-            budget.count(cost)
+        budget = budget_of(limits, ledger, folder.id)
         return cls(folder.id, ScorerIdentity(scorer), workers, ledger, budget)
 
     def alone(self) -> "_Session":
@@ -316,13 +264,3 @@ class _Found:
 
 def _scores(told: Sequence[tuple[Trial, Outcome]]) -> tuple[PathScore, ...]:
     return tuple(PathScore.of(*pair) for pair in told)
-
-
-def _versions() -> dict[str, str]:
-    """Return the versions that a figure may depend on."""
-    from importlib.metadata import version
-
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("plait", "torch", "transformers", "ray")},
-    }
