@@ -64,7 +64,8 @@ class TestOnRay(ChatContract):
         assert host.identity == self.make().identity
 
         async def work(model):
-            return await model.generate(LONG, WORDS), await model.label_logprobs(LONG, ("yes", "no way"))
+            reply, scores = await model.generate(LONG, WORDS), await model.label_logprobs(LONG, ("yes", "no way"))
+            return reply.text, scores.logprobs, scores.inside
 
         assert self.run(work, host) == self.run(work)
 
