@@ -50,7 +50,7 @@ def load_questions(source: str | Path, limit: int | None = None) -> list[Questio
     """
     path = Path(str(files("plait") / "data" / "questions.jsonl")) if str(source) == SHIPPED else Path(source)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON strings may hold U+2028
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(str(source), type(error).__name__, "a readable UTF-8 file of JSON lines") from error
     questions: list[Question] = []

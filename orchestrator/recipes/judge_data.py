@@ -1,0 +1,130 @@
+"""Pairs of answers from JSON lines, checked before anything runs. Must not know models or networks."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ...agents.judges.verdicts import LABELS, Label
+from ...errors import DataError
+
+SHIPPED = "plait:pairs"
+"""Names the pairs that come with Plait, wherever it is installed."""
+
+
+class Pair(BaseModel):
+    """Two answers to one query."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True, coerce_numbers_to_str=True)
+
+    id: str = Field(min_length=1)
+    """Unique within its file."""
+    query: str = ""
+    """What both answers respond to; empty where they stand alone, as whole dialogues do."""
+    response1: str
+    """The first answer; an empty one is judged by nobody and abstained on."""
+    response2: str
+    """The second answer."""
+    human: Label | None = None
+    """Which one people prefer: model1, model2 or tie; absent where nobody was asked."""
+
+    @field_validator("human", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+
+def load_pairs(source: str | Path, limit: int | None = None, labels: str | Path | None = None) -> list[Pair]:
+    """Read pairs, one JSON object a line; blank lines are skipped.
+
+    Args:
+        source: A file of {id, query, response1, response2, human?}, or `plait:pairs`. Files of the public sets
+            (Auto-J's field names; rows without an id) are read as they are: a row without an id takes its line's
+            number.
+        limit: Keep the first so many.
+        labels: JSON lines of {id, human} that give or replace labels.
+
+    Raises:
+        DataError: the file is missing, empty or not UTF-8; a line is malformed or repeats an id; a label is of no
+            item of this set. The error names file and line.
+    """
+    path = Path(str(files("plait") / "data" / "pairs.jsonl")) if str(source) == SHIPPED else Path(source)
+    pairs: list[Pair] = []
+    seen: dict[str, int] = {}
+    for number, values in _rows(path, str(source)):
+        pair = _parsed(_renamed(values, number), f"{source}:{number}")
+        if pair.id in seen:
+            raise DataError(f"{source}:{number}: id", pair.id, f"an id not used before (line {seen[pair.id]})")
+        seen[pair.id] = number
+        pairs.append(pair)
+    if not pairs:
+        raise DataError(str(source), "no pair", "one or more, each a JSON object on a line")
+    pairs = pairs[:limit]
+    return pairs if labels is None else _relabelled(pairs, labels, set(seen))
+
+
+def _relabelled(pairs: list[Pair], labels: str | Path, known: set[str]) -> list[Pair]:
+    given: dict[str, Any] = {}
+    for number, values in _rows(Path(labels), str(labels)):
+        id_, human = str(values.get("id", "")), values.get("human", values.get("label"))
+        word = human.lower() if isinstance(human, str) else human
+        if word not in LABELS:
+            raise DataError(f"{labels}:{number}: human", human, f"one of {', '.join(LABELS)}")
+        if id_ in given:
+            raise DataError(f"{labels}:{number}: id", id_, "one label an item")
+        given[id_] = word
+    strangers = [id_ for id_ in given if id_ not in known]
+    if strangers:
+        expected = (
+            f"ids of the items judged; {len(strangers)} of {len(given)} labels are of no item: another set's file?"
+        )
+        raise DataError(str(labels), strangers[0], expected)
+    return [pair.model_copy(update={"human": given.get(pair.id, pair.human)}) for pair in pairs]
+
+
+def _renamed(values: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Return a row under our field names."""
+    row = dict(values)
+    for ours, theirs in (("query", "prompt"), ("response1", "response 1"), ("response2", "response 2")):
+        if ours not in row and theirs in row:
+            row[ours] = row[theirs]
+    if "human" not in row and "label" in row:
+        row["human"] = {0: "model1", 1: "model2", 2: "tie"}.get(row["label"], row["label"])
+    row.setdefault("id", str(number))
+    return row
+
+
+def _parsed(values: Mapping[str, Any], where: str) -> Pair:
+    try:
+        return Pair.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        got = "nothing" if first["type"] == "missing" else first["input"]
+        expected = "id, query, response1, response2 and, where known, human (model1, model2 or tie); "
+        place = ".".join(map(str, first["loc"])) or "row"
+        raise DataError(f"{where}: {place}", got, expected + first["msg"].lower()) from error
+
+
+def _rows(path: Path, source: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) of each line that is not blank."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON strings may hold U+2028
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(source, type(error).__name__, "a readable UTF-8 file of JSON lines") from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield number, _object(line, f"{source}:{number}")
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
+    loads: Callable[[str], Any] = json.loads
+    try:
+        values = loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(where, line[:60], f"a JSON object ({error.msg} at column {error.colno})") from error
+    if not isinstance(values, dict):
+        raise DataError(where, line[:60], "a JSON object")
+    return values
