@@ -28,12 +28,17 @@ class Stopping:
     """One rule over all items.
 
     Attributes:
-        calls: Mean votes asked an item.
+        asked: [items], mean votes asked.
         credits: [items], chance that the verdict is right, half a point for an undecided one.
     """
 
-    calls: float
+    asked: Floats
     credits: Floats
+
+    @property
+    def calls(self) -> float:
+        """Mean votes an item."""
+        return float(self.asked.mean())
 
     @property
     def accuracy(self) -> float:
@@ -60,7 +65,19 @@ def stopping(items: Sequence[Pairs], labels: Sequence[Label], rule: Rule | None)
         decided = mean.model1 + mean.model2
         right = mean.model1 if label == "model1" else mean.model2
         credits.append(right + (1 - decided) / 2)
-    return Stopping(float(np.mean([mean.calls for mean in results])), np.array(credits))
+    return Stopping(np.array([mean.calls for mean in results]), np.array(credits))
+
+
+def without_loss(every_vote: Stopping, rules: Sequence[Stopping], chosen_on: Sequence[int] | None = None) -> Stopping:
+    """Return the cheapest of `rules` that is no less accurate than all votes on the items `chosen_on`.
+
+    Chosen on the items it is reported on, it is a hindsight choice; chosen on some, report it on the others. All
+    votes, when no rule is as accurate.
+    """
+    place = slice(None) if chosen_on is None else np.asarray(chosen_on)
+    wanted = every_vote.credits[place].mean() - 1e-12
+    kept = [rule for rule in rules if rule.credits[place].mean() >= wanted]
+    return min([*kept, every_vote], key=lambda rule: float(rule.asked[place].mean()))
 
 
 @dataclass(frozen=True, slots=True)

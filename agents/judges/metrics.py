@@ -148,19 +148,19 @@ def paired_difference(
 def bounds(verdicts: Sequence[Verdict], labels: Sequence[Label], metric: Metric) -> Bounds:
     """Return the metric of all items when those without a verdict get the worst and the best verdicts.
 
-    Best is the truth, for each metric. Worst is exact for accuracy and kappa, whose ratio is linear in the
-    verdicts on both sides, so that some corner (each class's items all given one verdict) is the least. Macro-F1
-    is convex in the wrong verdicts: its worst is the minimum over fractions of items, at or just under the
-    least that whole items can reach.
+    Exact for accuracy and kappa: with the labels given, both of kappa's terms are linear in the verdicts, so some
+    corner (each class's items all given one verdict) is the least and some the greatest; below 0 the greatest need
+    not be the truth. Macro-F1 is best at the truth and convex in the wrong verdicts: its worst is the minimum over
+    fractions of items, at or just under the least that whole items can reach.
     """
     counts = crossed(verdicts, labels)
     missing = np.array([sum(isinstance(v, Abstain) and label == c for v, label in zip(verdicts, labels, strict=True))
                         for c in LABELS], dtype=float)  # fmt: skip
-    best = float(scores_of(counts + np.diag(missing), metric))
     if metric == "macro_f1":
-        return Bounds(_worst_f1(counts, missing), best)
+        return Bounds(_worst_f1(counts, missing), float(scores_of(counts + np.diag(missing), metric)))
     corners = [counts + missing[:, None] * np.eye(3)[list(to)] for to in product(range(3), repeat=3)]
-    return Bounds(float(scores_of(np.array(corners), metric).min()), best)
+    reached = scores_of(np.array(corners), metric)
+    return Bounds(float(reached.min()), float(reached.max()))
 
 
 def _worst_f1(counts: Floats, missing: Floats) -> float:

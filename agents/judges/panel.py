@@ -96,14 +96,18 @@ def clusters(correlation: Floats, threshold: float = 0.5) -> Integers:
     """Return [voters], the cluster of each, numbered by first appearance.
 
     Average linkage on 1 - correlation: clusters are joined while their mean correlation is `threshold` or more.
-    An undefined correlation counts as 0.
+    An undefined correlation counts as 0. Linkage breaks equal distances by position, so voters are first put in
+    an order of their own (by their sorted correlations): the order they are given in is no matter.
     """
     if len(correlation) == 1:
         return np.zeros(1, dtype=np.int64)
-    distance = 1.0 - np.nan_to_num(correlation)
+    known = np.round(np.nan_to_num((correlation + correlation.T) / 2), 9)
+    own = np.lexsort(np.sort(known, axis=1).T)
+    distance = 1.0 - known[np.ix_(own, own)]
     np.fill_diagonal(distance, 0.0)
-    tree = hierarchy.linkage(squareform((distance + distance.T) / 2, checks=False), method="average")
-    found = hierarchy.fcluster(tree, t=1.0 - threshold + 1e-12, criterion="distance")
+    tree = hierarchy.linkage(squareform(distance, checks=False), method="average")
+    found = np.empty(len(own), dtype=np.int64)
+    found[own] = hierarchy.fcluster(tree, t=1.0 - threshold + 1e-9, criterion="distance")
     order = {cluster: place for place, cluster in enumerate(dict.fromkeys(found.tolist()))}
     return np.array([order[cluster] for cluster in found.tolist()], dtype=np.int64)
 
