@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import typer
 from pydantic import BaseModel
@@ -20,22 +20,11 @@ from .progress import Progress
 from .runfolder import RunFolder
 from .spec import nearest
 
+if TYPE_CHECKING:
+    from .recipes.result import MethodResult
+
 RECIPES = {"cola": "plait.orchestrator.recipes.cola:CoLa"}
 """Methods by name; a new method is one line here."""
-
-
-class Result(Protocol):
-    """A finished run of any method."""
-
-    folder: Path
-    status: str
-    data: dict[str, Any]
-    timing: dict[str, Any]
-    """`counts` are outcomes by where they came from, as in `driver.Counts`."""
-
-    def line(self) -> str:
-        """Return the outcome in a line."""
-        ...
 
 
 class Recipe(Protocol):
@@ -43,6 +32,8 @@ class Recipe(Protocol):
 
     spec_type: ClassVar[type[BaseModel]]
     """What its specs are."""
+    result_type: ClassVar[type["MethodResult"]]
+    """What its results are."""
 
     spec: Any
     """Its `run.max_failures` is the share of evaluations that may fail."""
@@ -59,7 +50,7 @@ class Recipe(Protocol):
         """Let the run end soon with a valid partial result."""
         ...
 
-    def run(self, out: Path | None, *, address: str | None) -> Result:
+    def run(self, out: Path | None, *, address: str | None) -> "MethodResult":
         """Run, or continue."""
         ...
 
@@ -136,9 +127,9 @@ def _carry_out(made: Recipe, options: Options) -> None:
         end = {"event": "done", "status": result.status, "folder": str(result.folder)}
         typer.echo(json.dumps({**end, "failed_share": round(share, 6), "exit_code": code}))
     else:
-        from .commands_show import print_result
+        from rich.console import Console
 
-        print_result(result)
+        result.show(Console())
     if share > allowed:
         line = f"{100 * share:.1f} % of the evaluations failed, above --max-failures {allowed:g}; see events.jsonl"
         typer.echo(f"plait: {line} in {result.folder}", err=True)

@@ -1,9 +1,9 @@
-"""What `plait list`, `show` and `report` print; reads run folders, never their ledgers' locks."""
+"""What `plait list`, `show` and `report` print; reads run folders, never their ledgers' locks. Knows no method."""
 
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -13,6 +13,9 @@ from rich.table import Table
 from ..errors import RunFolderError
 from .events import read_events
 from .runfolder import RunFolder, write_text
+
+if TYPE_CHECKING:
+    from .recipes.result import MethodResult
 
 
 def list_runs(folder: Path, *, as_json: bool) -> None:
@@ -59,13 +62,11 @@ def show_run(folder: Path, *, follow: bool, as_json: bool) -> None:
         typer.echo(json.dumps(last) if as_json else _progress_line(last), err=not as_json)
         time.sleep(2.0)
     if (run.path / "result.json").exists():
-        from .recipes.cola_result import CoLaResult
-
-        result = CoLaResult.load(folder)
+        result = result_of(run)
         if as_json:
             typer.echo(json.dumps({"status": result.status, "summary": result.summary, "timing": result.timing}))
         else:
-            print_result(result)
+            result.show(Console())
         return
     last = _last(run)
     typer.echo(json.dumps(last) if as_json else _progress_line(last))
@@ -73,48 +74,24 @@ def show_run(folder: Path, *, follow: bool, as_json: bool) -> None:
 
 def write_report(folder: Path) -> Path:
     """Write report.html again from result.json and timing.json; return where it is."""
-    from .recipes.cola_result import CoLaResult
-    from .report.page import render
-
-    result = CoLaResult.load(folder)
-    write_text(result.folder / "report.html", render(result.data, result.timing))
-    return result.folder / "report.html"
+    run = RunFolder.open(folder)
+    write_text(run.path / "report.html", result_of(run).page())
+    return run.path / "report.html"
 
 
-def print_result(result: Any) -> None:
-    """Print a CoLa run's headline table, its statement and where the report is."""
-    from .report.page import interval, points
+def result_of(run: RunFolder) -> "MethodResult":
+    """Return the result of a finished run, of whatever method.
 
-    summary, console = result.summary, Console(width=None)
-    table = Table("accuracy of", "share \\[95 % interval]", "uses answers", box=None, pad_edge=False)
-    oracle = summary["oracle"]
-    table.add_row("the model as it is", interval(summary["identity"][summary["rule"]]), "no")
-    if summary["label_free"]:
-        free = summary["label_free"]
-        chosen = free["rows"][-1]
-        table.add_row(
-            f"label-free choice ({free['chosen']}, {free['test']} test items)", interval(chosen["accuracy"]), "dev only"
-        )
-    table.add_row("oracle: best path of the search", interval(oracle["search"]), "yes")
-    table.add_row("oracle: best path of random search", interval(oracle["random"]), "yes")
-    table.add_row("chance: as many answers as the search", interval(oracle["search_chance"]), "yes")
-    table.add_row("chance: as many answers as random search", interval(oracle["random_chance"]), "yes")
-    table.add_row("search minus random search, points", points(oracle["search_minus_random"]), "yes")
-    console.print(table)
-    console.print(f"\n{result.statement}", highlight=False)
-    cost = result.timing.get("cost") or {}
-    if cost.get("passes"):
-        counts = result.timing["counts"]
-        console.print(
-            f"{counts['paid']} evaluations paid, {counts['found']} from the ledger, {counts['failed']} failed; "
-            f"{result.timing['seconds']:.0f} s; prefix reuse {cost['asked_passes'] / cost['passes']:.2f}x",
-            highlight=False,
-        )
-    if result.status != "SUCCEEDED":
-        console.print(
-            f"stopped ({result.data['stop_reason']}): continue with plait resume {result.folder}", highlight=False
-        )
-    console.print(f"report: {result.folder / 'report.html'}", highlight=False, soft_wrap=True)
+    Raises:
+        RunFolderError: there is none, or no method here can read it.
+    """
+    from .commands_run import RECIPES, recipe
+
+    method = run.info.get("method")
+    if method not in RECIPES:
+        raise RunFolderError(str(run.path), f"holds a run of {method!r}, which is no method here")
+    result: MethodResult = recipe(method).result_type.load(run.path)
+    return result
 
 
 def _last(run: RunFolder) -> dict[str, Any]:

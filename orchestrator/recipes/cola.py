@@ -55,6 +55,7 @@ class CoLa(MethodRun):
 
     method: ClassVar[str] = "cola"
     spec_type: ClassVar[type[CoLaSpec]] = CoLaSpec
+    result_type: ClassVar[type[CoLaResult]] = CoLaResult
 
     def __init__(
         self,

@@ -2,51 +2,22 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...records import JSON
-from ..runfolder import RunFolder, write_json
+from rich.console import Console
+from rich.table import Table
+
 from .cola_records import ItemRecord
 from .cola_stats import statement
+from .result import MethodResult
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True)
-class CoLaResult:
-    """What a run found.
-
-    Attributes:
-        folder: The run folder, with report.html.
-        data: result.json.
-        timing: timing.json: seconds, spend, host; empty where it is not known.
-    """
-
-    folder: Path
-    data: dict[str, Any]
-    timing: dict[str, Any]
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "CoLaResult":
-        """Return the result of a finished run folder."""
-        import json
-
-        run = RunFolder.open(Path(folder))
-        timing = run.path / "timing.json"
-        return cls(run.path, run.result(), json.loads(timing.read_text()) if timing.exists() else {})
-
-    @property
-    def status(self) -> str:
-        """`SUCCEEDED`, or `STOPPED` with a valid partial result."""
-        return str(self.data["status"])
-
-    @property
-    def summary(self) -> dict[str, JSON]:
-        """All figures; see `cola_stats.summarise`."""
-        summary: dict[str, JSON] = self.data["summary"]
-        return summary
+class CoLaResult(MethodResult):
+    """What a CoLa run found; `summary` is described at `cola_stats.summarise`."""
 
     @cached_property
     def items(self) -> list[ItemRecord]:
@@ -79,10 +50,6 @@ class CoLaResult:
         ]
         return pd.DataFrame(rows)
 
-    def save(self, path: str | Path) -> None:
-        """Write the result as JSON."""
-        write_json(Path(path), self.data)
-
     def plot(self) -> Any:
         """Return a matplotlib figure: oracle accuracy by budget beside random search and chance."""
         from ..report.figures import budget_figure
@@ -91,8 +58,49 @@ class CoLaResult:
 
     def line(self) -> str:
         """Return the outcome in a line."""
-        identity = self.summary["identity"][self.summary["rule"]]["mean"]
-        oracle = self.summary["oracle"]["search"]["mean"]
-        return (
-            f"{self.status}: {self.summary['items']} items, identity {identity:.3f}, oracle {oracle:.3f}, {self.folder}"
-        )
+        means = (self.summary["identity"][self.summary["rule"]]["mean"], self.summary["oracle"]["search"]["mean"])
+        identity, oracle = ("none" if mean is None else f"{mean:.3f}" for mean in means)
+        return f"{self.status}: {self.summary['items']} items, identity {identity}, oracle {oracle}, {self.folder}"
+
+    def show(self, console: Console) -> None:
+        """Print the headline table, its statement and where the report is."""
+        from ..report.page import interval, points
+
+        summary = self.summary
+        table = Table("accuracy of", "share \\[95 % interval]", "uses answers", box=None, pad_edge=False)
+        oracle = summary["oracle"]
+        table.add_row("the model as it is", interval(summary["identity"][summary["rule"]]), "no")
+        if summary["label_free"]:
+            free = summary["label_free"]
+            chosen = free["rows"][-1]
+            table.add_row(
+                f"label-free choice ({free['chosen']}, {free['test']} test items)",
+                interval(chosen["accuracy"]),
+                "dev only",
+            )
+        table.add_row("oracle: best path of the search", interval(oracle["search"]), "yes")
+        table.add_row("oracle: best path of random search", interval(oracle["random"]), "yes")
+        table.add_row("chance: as many answers as the search", interval(oracle["search_chance"]), "yes")
+        table.add_row("chance: as many answers as random search", interval(oracle["random_chance"]), "yes")
+        table.add_row("search minus random search, points", points(oracle["search_minus_random"]), "yes")
+        console.print(table)
+        console.print(f"\n{self.statement}", highlight=False)
+        cost = self.timing.get("cost") or {}
+        if cost.get("passes"):
+            counts = self.timing["counts"]
+            console.print(
+                f"{counts['paid']} evaluations paid, {counts['found']} from the ledger, {counts['failed']} failed; "
+                f"{self.timing['seconds']:.0f} s; prefix reuse {cost['asked_passes'] / cost['passes']:.2f}x",
+                highlight=False,
+            )
+        if self.status != "SUCCEEDED":
+            console.print(
+                f"stopped ({self.data['stop_reason']}): continue with plait resume {self.folder}", highlight=False
+            )
+        console.print(f"report: {self.folder / 'report.html'}", highlight=False, soft_wrap=True)
+
+    def page(self) -> str:
+        """Return report.html: one file, no network, no scripts."""
+        from ..report.page import render
+
+        return render(self.data, self.timing)
