@@ -118,6 +118,7 @@ class Capabilities:
         seed: Whether equal seeds gave equal draws.
         structured: Whether it keeps to a JSON schema that it is given.
         context: Tokens of prompt and answer together at most; None where it does not say.
+        continues: Whether messages that end with an assistant's turn are continued in it; others refuse them.
     """
 
     label_logprobs: bool
@@ -125,6 +126,7 @@ class Capabilities:
     seed: bool
     structured: bool
     context: int | None = None
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +147,18 @@ class TokenPrice:
 class CallFailed(PlaitError):
     """A call gave no answer: `reason` is its type, `detail` a line, `retry_after` seconds that the server asked for.
 
+    `usage` is what the model counted all the same: a refusal, an empty answer and one that was all thinking are billed.
     Never holds a key, a header or a whole request.
     """
 
     exit_code = 1
 
-    def __init__(self, reason: Reason, detail: str = "", retry_after: float | None = None) -> None:
-        super().__init__(reason, detail, retry_after)
+    def __init__(
+        self, reason: Reason, detail: str = "", retry_after: float | None = None, usage: Usage | None = None
+    ) -> None:
+        super().__init__(reason, detail, retry_after, usage)
         self.reason: Reason = reason
-        self.detail, self.retry_after = detail, retry_after
+        self.detail, self.retry_after, self.usage = detail, retry_after, usage
 
     @property
     def retryable(self) -> bool:

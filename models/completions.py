@@ -50,17 +50,18 @@ def read_reply(completion: Mapping[str, Any], messages: Sequence[Message], stop:
     if not isinstance(message, Mapping):
         raise CallFailed("ServerError", "the answer's first choice holds no message")
     finish, text = choice.get("finish_reason"), _text(message.get("content"))
-    if message.get("refusal"):
-        raise CallFailed("Refused", f"the model declined: {redact(str(message['refusal']))[:200]}")
-    if finish == "content_filter":
-        raise CallFailed("Refused", "a content filter ended the answer")
-    if finish == "error":
-        raise CallFailed("ServerError", "the server ended the answer with an error")
     usage = read_usage(completion, messages, text)
+    if message.get("refusal"):
+        raise CallFailed("Refused", f"the model declined: {redact(str(message['refusal']))[:200]}", usage=usage)
+    if finish == "content_filter":
+        raise CallFailed("Refused", "a content filter ended the answer", usage=usage)
+    if finish == "error":
+        raise CallFailed("ServerError", "the server ended the answer with an error", usage=usage)
+    if not text and finish == "length":
+        spent = f"all {usage.completion} tokens went by without a word of answer (thinking?)"
+        raise CallFailed("Truncated", spent, usage=usage)
     if not text:
-        if finish == "length":
-            raise CallFailed("Truncated", f"all {usage.completion} tokens went by without a word of answer (thinking?)")
-        raise CallFailed("Empty", f"no text in the answer (finish_reason {finish!r})")
+        raise CallFailed("Empty", f"no text in the answer (finish_reason {finish!r})", usage=usage)
     ends = [where for word in stop if (where := text.find(word)) >= 0]
     if ends:
         text, finish = text[: min(ends)], "stop"

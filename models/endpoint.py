@@ -97,7 +97,6 @@ class EndpointChat:
         self.token_field = token_field or ("max_completion_tokens" if openais else "max_tokens")
         self._live: _Live | None = None
         self._capabilities: Capabilities | None = None
-        self._continues = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_live": None}
@@ -135,6 +134,7 @@ class EndpointChat:
         """Return the labels' log-probabilities; see `ChatModel.label_logprobs`.
 
         An endpoint shows one token and those likeliest beside it: a label of several tokens counts as absent.
+        Ask `capabilities` first: they say whether what it lists can be believed, and how much it lists.
         """
         known = self._capabilities
         if known is not None and not known.label_logprobs:
@@ -156,7 +156,7 @@ class EndpointChat:
         if self._capabilities is None:
             async with self._here().probing:
                 if self._capabilities is None:
-                    self._capabilities, self._continues = await probe(self)
+                    self._capabilities = await probe(self)
         return self._capabilities
 
     async def count_tokens(self, messages: Sequence[Message]) -> int:
@@ -179,8 +179,7 @@ class EndpointChat:
         body = {"model": self.model, "messages": messages, **fields, **self._extra}
         if messages and messages[-1]["role"] == "assistant":
             if continued is None:
-                await self.capabilities()
-                continued = self._continues
+                continued = (await self.capabilities()).continues
             if not continued:
                 raise CallFailed("Unsupported", f"{self.name}: does not continue an assistant's turn")
             body |= {"continue_final_message": True, "add_generation_prompt": False}

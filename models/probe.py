@@ -26,22 +26,22 @@ _REFUSALS = frozenset({"BadRequest", "Unsupported", "Empty", "Truncated", "Refus
 """Answers to a question that say no; any other failure says nothing and is raised."""
 
 
-async def probe(model: "EndpointChat") -> tuple[Capabilities, bool]:
-    """Return what `model` can do, and whether it continues an assistant's turn.
+async def probe(model: "EndpointChat") -> Capabilities:
+    """Return what `model` can do.
 
     Raises:
         CallFailed: it cannot be asked.
     """
     await _reach(model)
     top = await _top_logprobs(model)
-    capabilities = Capabilities(
+    return Capabilities(
         label_logprobs=top > 0,
         top_logprobs=top,
         seed=await _honours_seed(model),
         structured=await _keeps_schema(model),
         context=await _context(model),
+        continues=await _continues(model),
     )
-    return capabilities, await _continues(model)
 
 
 async def _reach(model: "EndpointChat") -> None:

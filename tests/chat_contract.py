@@ -153,6 +153,7 @@ class ChatContract:
         assert first == second
         assert first.label_logprobs == self.logprobs
         assert (first.top_logprobs != 0) == self.logprobs
+        assert first.continues == self.continues
 
     def test_equal_seeds_draw_equally_where_the_model_says_so(self):
         async def work(model: ChatModel) -> list[Reply]:

@@ -11,7 +11,7 @@ from email.utils import formatdate
 import pytest
 from plait.errors import SpecError
 from plait.models.cassette import RecordingChat
-from plait.models.chat import CallFailed, Capabilities, Sampling
+from plait.models.chat import CallFailed, Capabilities, Sampling, Usage
 from plait.models.endpoint import EndpointChat
 from plait.records import canonical
 from plait.tests import fault_server as fault
@@ -148,6 +148,14 @@ def test_missing_usage_is_estimated_from_above_and_says_so():
     assert not reply.usage.known
     assert reply.usage.prompt > 5
     assert reply.usage.completion >= 1
+
+
+@pytest.mark.parametrize("name", ["a refusal", "a filtered answer", "an empty text", "nothing but thinking"])
+def test_what_is_billed_without_an_answer_is_counted(name):
+    failure, _ = ask([FAULTS[name][0]])
+    assert failure.usage == Usage(7, 2)
+    assert pickle.loads(pickle.dumps(failure)).usage == Usage(7, 2)
+    assert ask([fault.status(500)])[0].usage is None
 
 
 def test_cached_tokens_are_told_apart():

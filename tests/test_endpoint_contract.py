@@ -63,6 +63,7 @@ class TestEndpoint(ChatContract):
         assert capabilities.seed
         assert not capabilities.structured
         assert capabilities.context == 8192
+        assert capabilities.continues
 
 
 class TestRecording(ChatContract):
