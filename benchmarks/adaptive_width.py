@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from plait.agents.judges.comparison import Stopping, panel_worth, slice_trials, stopping, without_loss
+from plait.agents.judges.comparison import Stopping, calibrated, panel_worth, slice_trials, stopping, without_loss
 from plait.agents.judges.released import ReleasedPanel, read_verdicts, released_panel
 from plait.agents.judges.stopping import Fixed, Lead, Lossless, Rule
 from plait.agents.judges.verdicts import Label, decode
@@ -70,6 +70,16 @@ def worth_table(named: dict[str, ReleasedPanel]) -> None:
                 f"{name:<22} {size:>3} labels, {SPLITS} splits, other items: majority {trials.majority.mean():.3f}  "
                 f"log-odds {trials.weighted.mean():.4f} +- {error:.4f}  best on slice {trials.best.mean():.3f}"
             )
+            for discount in (False, True):
+                print(f"{'':<22} {calibration_line(panel, size, discount)}")
+
+
+def calibration_line(panel: ReleasedPanel, size: int, discount: bool) -> str:
+    """Return accuracy and calibration error off the slice, before and after the temperature; means of 20 slices."""
+    slices = [calibrated(panel.flat, panel.labels, panel.owners, size, s, discount=discount) for s in range(20)]
+    accuracy, raw, soft = np.mean([(c.accuracy, c.error_raw, c.error_tempered) for c in slices], axis=0)
+    word = "discounted in clusters" if discount else "log-odds weights"
+    return f"posterior, {word}: accuracy {accuracy:.3f}  ECE {raw:.3f}, with temperature {soft:.3f}"
 
 
 def held_out(found: dict[str, Stopping]) -> tuple[float, float]:

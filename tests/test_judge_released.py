@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from plait.agents.judges.baselines import chance_range, longer_wins, majority_class
-from plait.agents.judges.comparison import panel_worth, slice_trials, stopping
+from plait.agents.judges.comparison import calibrated, panel_worth, slice_trials, stopping
 from plait.agents.judges.metrics import agreement, fair_credit, paired_difference, score
 from plait.agents.judges.panel import errors
 from plait.agents.judges.position import consistency, llmbar, position_effect
@@ -171,6 +171,18 @@ def test_what_a_slice_of_labels_buys_on_the_other_items(panel_of, name, labels, 
         assert 0.84 < trials.best.mean() < 0.865
     else:
         assert trials.majority.mean() == pytest.approx(0.772, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["", "preferences", "GPT-4/"])
+def test_a_temperature_from_fifty_labels_calibrates_the_posterior_on_the_other_items(panel_of, name):
+    panel = panel_of(name)
+    found = [calibrated(panel.flat, panel.labels, panel.owners, 50, seed) for seed in range(12)]
+    raw, soft = (np.array([getattr(f, key) for f in found]) for key in ("error_raw", "error_tempered"))
+    assert (soft < raw).sum() >= 10  # of 12 slices; 50 labels are few, and now and then one misleads
+    assert soft.mean() < 0.08 < raw.mean()
+    harder = [calibrated(panel.flat, panel.labels, panel.owners, 50, seed, discount=True) for seed in range(12)]
+    gain = np.array([a.accuracy - b.accuracy for a, b in zip(found, harder, strict=True)])
+    assert gain.mean() > 0  # why clusters are not discounted unless asked
 
 
 # --- swap consistency -----------------------------------------------------------------------------------------

@@ -158,11 +158,11 @@ class Calibrated:
 
 
 def calibrated(
-    votes: Floats, labels: Floats, owners: Sequence[int], size: int, seed: int, *, discount: bool = True
+    votes: Floats, labels: Floats, owners: Sequence[int], size: int, seed: int, *, discount: bool = False
 ) -> Calibrated:
     """Return how a panel fitted on `size` random labels does on the other items."""
     order = list(range(len(labels)))
-    generator(seed, "calibration-slice", size).shuffle(order)
+    generator(seed, "calibration-slice", size).shuffle(order)  # another seed, another slice
     inside, outside = order[:size], order[size:]
     fitted = fit_panel(votes[inside], labels[inside], owners, discount=discount, seed=seed)
     credit = fair_credit(fitted.codes(votes[outside]), labels[outside])

@@ -166,9 +166,9 @@ class FittedPanel:
     Attributes:
         classes: Codes of the classes that occur among the slice's labels, in the order of the posterior.
         weights: [voters], discounted inside clusters where asked.
-        groups: [voters], cluster of each.
+        groups: [voters], cluster of each on the slice.
         temperature: Of the posterior.
-        worth: Effective votes under equal weights, on the slice.
+        worth: Effective votes under equal weights, on the slice: with 20 labels a rough figure.
     """
 
     classes: Floats
@@ -194,7 +194,7 @@ def fit_panel(
     labels: Floats,
     judges: Sequence[int] | None = None,
     *,
-    discount: bool = True,
+    discount: bool = False,
     folds: int = 5,
     seed: int = 0,
 ) -> FittedPanel:
@@ -207,7 +207,10 @@ def fit_panel(
         votes: [items, voters], of the slice.
         labels: [items], 20 or more.
         judges: [voters], the judge of each.
-        discount: Whether weights are discounted inside clusters.
+        discount: Whether weights are discounted inside clusters. Off, because on released verdicts it costs about a
+            point of accuracy off the slice (8 judges, GPT-4 under 15 prompts: 20, 50 and 100 labels; all 65 judges:
+            20 and 50; no sure gain anywhere): judges that are right together lose weight with those that are wrong
+            together. The temperature alone takes away most of what correlation makes the posterior too sure of.
         folds: Parts of the slice for the temperature.
         seed: Of the split.
 
