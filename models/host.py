@@ -64,7 +64,8 @@ class HostSpec:
     @property
     def name(self) -> str:
         """The actor's name: what a host is follows from it."""
-        parts = [self.scorer.model, self.scorer.dtype, self.scorer.device, self.scorer.bos, OptionScorer.version]
+        model = [self.scorer.model, self.scorer.dtype, self.scorer.device, self.scorer.bos]
+        parts = [*model, OptionScorer.version, HostGeneration.version]
         return f"host-{digest(parts)[:16]}-{self.replica}"
 
 
@@ -215,7 +216,9 @@ class Host:
     def _writing(self) -> HostGeneration | None:
         """The talking half, where it has answers to write."""
         made = self._generation
-        return made.result() if made is not None and made.done() and made.result().busy else None
+        if made is None or not made.done() or made.exception() is not None:
+            return None
+        return made.result() if made.result().busy else None
 
     async def _score_next(self) -> None:
         """Score the paths that have arrived, merged into one batch of the first caller's scorer spec."""

@@ -36,8 +36,10 @@ class HostChat:
         async def call(method: str, *given: Any) -> Any:
             try:
                 return await getattr(host, method)(*given)
-            except HostBusy as error:
-                raise CallFailed("RateLimited", str(error)) from error
+            except CallFailed:
+                raise
+            except Exception as error:
+                raise _failure(error) from error
 
         return cls(call, host.spec, host.open_generation().result().facts, path)
 
@@ -105,7 +107,8 @@ class HostChat:
     async def capabilities(self) -> Capabilities:
         """Return what the host can do, which needs no probing."""
         talks = self._facts["template"] is not None
-        return Capabilities(talks, -1 if talks else 0, seed=True, structured=False, context=self._facts["context"])
+        context = self._facts["context"]
+        return Capabilities(talks, -1 if talks else 0, seed=True, structured=False, context=context, continues=talks)
 
     async def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return how many tokens the host will read, template included."""

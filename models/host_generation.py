@@ -8,20 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from ..candidates import LayerPath
 from ..errors import PlaitError
-from ..records import JSON, digest
+from ..records import JSON
 from .chat import CallFailed, Message, Sampling
+from .chat_template import ChatTemplate
 from .decoder import LayeredDecoder
 from .generation import Answer, Batcher, Generated, GenerationRequest, answer_rows, check_request
 
 Read: TypeAlias = Callable[[Mapping[str, JSON]], GenerationRequest]
-
-GENERATION_VERSION = 1
-"""Part of a host's identity as a chat model. Raise it whenever a change of the generation files, the decoder,
-attention or this file may change an answer."""
 
 
 class HostGeneration:
@@ -34,8 +31,14 @@ class HostGeneration:
         cache_bytes: For prompt blocks that later requests may share.
     """
 
+    name: ClassVar[str] = "host-generation"
+    version: ClassVar[int] = 1
+    """Raise it whenever a change of this file, the generation files, the chat template, the decoder or attention may
+    change an answer."""
+
     def __init__(self, decoder: LayeredDecoder, tokenizer: Any, thread: Executor, cache_bytes: int) -> None:
         self._decoder, self._tokenizer, self._thread, self._cache_bytes = decoder, tokenizer, thread, cache_bytes
+        self._template = ChatTemplate(tokenizer)
         self._batcher = self._fresh()
         self._new: list[tuple[GenerationRequest, asyncio.Future[Answer]]] = []
         self._running: dict[int, asyncio.Future[Answer]] = {}
@@ -55,12 +58,7 @@ class HostGeneration:
     @property
     def facts(self) -> dict[str, JSON]:
         """What answers depend on beside model, dtype and device, and what fits."""
-        template = self._tokenizer.chat_template
-        return {
-            "template": None if template is None else digest(template),
-            "context": self._decoder.context_length,
-            "version": GENERATION_VERSION,
-        }
+        return {"template": self._template.digest, "context": self._decoder.context_length, "version": self.version}
 
     @property
     def counters(self) -> dict[str, int]:
@@ -131,28 +129,8 @@ class HostGeneration:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Return the tokens of a conversation up to where the answer begins.
-
-        Raises:
-            CallFailed: `Unsupported`, the model has no chat template; `BadRequest`, the template refuses the
-                conversation.
-        """
-        if self._tokenizer.chat_template is None:
-            raise CallFailed("Unsupported", "this model has no chat template")
-        if not messages:
-            raise CallFailed("BadRequest", "messages: got none, expected one or more")
-        turns = [dict(message) for message in messages]
-        if turns[-1]["role"] == "assistant" and not turns[-1]["content"]:
-            turns.pop()  # an answer begun with nothing is an answer not begun
-        continued = bool(turns) and turns[-1]["role"] == "assistant"
-        try:
-            tokens = self._tokenizer.apply_chat_template(
-                turns, add_generation_prompt=not continued, continue_final_message=continued, return_dict=False
-            )
-        except Exception as error:  # templates are programs of the model's makers and raise what they like
-            line = (str(error).strip().splitlines() or [""])[0]
-            raise CallFailed("BadRequest", f"chat template: {type(error).__name__}: {line}") from error
-        return tuple(tokens)
+        """Return the tokens of a conversation up to where the answer begins; see `ChatTemplate.tokens`."""
+        return self._template.tokens(messages)
 
     def text_request(self, wire: Mapping[str, JSON]) -> GenerationRequest:
         """Read {"messages", "sampling", "path"} as a request for text; `path` may be missing or None.
@@ -213,4 +191,4 @@ def _wire(request: GenerationRequest, answer: Answer) -> dict[str, JSON]:
     return {"logprobs": answer.logprobs, "inside": answer.inside, "usage": usage | {"completion": 0}}
 
 
-__all__ = ["GENERATION_VERSION", "HostGeneration"]
+__all__ = ["HostGeneration"]

@@ -9,6 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plait import LayeredDecoder, PlaitError
+from plait.models.attention import KVStore
 from plait.models.chat import Sampling
 from plait.models.generation import BLOCK, Batcher, GenerationRequest
 from plait.models.generation_choice import LabelTree, StopTexts, draw, label_scores
@@ -115,6 +116,15 @@ def test_batch_mates_order_arrival_and_cache_never_change_a_bit(tiny, family, se
     counters = running.counters
     assert counters.sent == sum(len(request.tokens) for request in requests)
     assert counters.sent <= counters.cached + counters.computed
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_that_follow_earlier_ones_see_them_and_no_later_ones(tiny, family):
+    decoder = tiny[family]
+    tokens = torch.tensor([random.Random(1).randrange(3, 97) for _ in range(90)])
+    kv = KVStore()
+    parts = [decoder.forward(tokens[a:b], (0, 1, 2), start=a, kv=kv) for a, b in ((0, 7), (7, 60), (60, 61), (61, 90))]
+    assert torch.allclose(torch.cat(parts), decoder.forward(tokens, (0, 1, 2)), atol=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
