@@ -23,6 +23,7 @@ from ..records import JSON
 from .chat import GREEDY, CallFailed, Capabilities, LabelScores, Message, Reply, Sampling, TokenPrice
 from .completions import estimate_tokens, read_labels, read_object, read_reply
 from .endpoint_failures import from_body, from_connection, from_status
+from .redaction import watch
 
 TOP_LOGPROBS = 20
 """Likeliest tokens asked for: as many as most providers list at most."""
@@ -227,6 +228,7 @@ class EndpointChat:
         return self.key_variable if os.environ.get(self.key_variable, "").strip() else ""
 
     def _headers(self) -> dict[str, Any]:
+        watch(self.key_variable)  # in the process that sends it: models travel
         key = os.environ.get(self.key_variable, "").strip()
         if not (key.isascii() and key.isprintable()):
             raise CallFailed("Unauthorized", f"{self.name}: {self.key_variable} holds what no header may carry")

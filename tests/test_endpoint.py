@@ -303,6 +303,17 @@ class TestKeys:
         assert [text for text in texts if KEY in text] == []
         assert [str(failure) for failure in failures if KEY[:8] in str(failure)] == []  # half masked is half told
 
+    def test_a_key_of_any_name_and_shape_is_cut_from_what_a_server_says(self, monkeypatch):
+        monkeypatch.setenv("PLAIT_TEST_VARIABLE", "correct horse")
+        failure, _ = ask([fault.status(500, "who sent correct horse?")], key_variable="PLAIT_TEST_VARIABLE")
+        assert "who sent ***?" in str(failure)
+
+    @pytest.mark.parametrize("word", ["disabled", "false", "4"])
+    def test_words_that_happen_to_be_settings_stay_in_the_text(self, monkeypatch, word):
+        monkeypatch.setenv("SOME_TOKEN_MODE", word)
+        failure, _ = ask([fault.status(500, f"it is {word} here")])
+        assert f"it is {word} here" in str(failure)
+
     @pytest.mark.parametrize("step", [fault.status(500), fault.truncated(), fault.wrong_json(), fault.empty_choices()])
     def test_the_key_is_in_no_local_variable_of_a_failures_traceback(self, monkeypatch, step):
         """Terminals and error reporters print them."""
