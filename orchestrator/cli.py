@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import PlaitError, SpecError
+from .commands_judge import app as judge_app
 from .commands_models import app as models_app
 
 app = typer.Typer(
@@ -23,6 +24,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+DEMOS: dict[str, dict[str, Any]] = {
+    "cola": {"limit": 32, "simulations": 24, "menu": 4},
+    "judge": {"network": "wide", "shape": {"width": 3}},
+}
+"""What `plait demo METHOD` runs, beside the method's defaults."""
+
+app.add_typer(judge_app, name="judge", help="Judge pairs of answers with a network of judges: FILE, or audit FOLDER.")
 app.add_typer(models_app, name="models", help="Fetch, list, describe and remove models.")
 
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; an existing run of the same spec is continued.")]
@@ -41,12 +49,20 @@ Seconds = Annotated[float | None, typer.Option("--budget-seconds", help="Seconds
 
 
 @app.command()
-def demo(out: Out = None, address: Address = None, json: Json = False, quiet: Quiet = False) -> None:
-    """Search a real model over the questions that come with Plait: a few minutes on two cores."""
+def demo(
+    method: Annotated[str, typer.Argument(help="cola or judge.")] = "cola",
+    out: Out = None,
+    address: Address = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a method with a real model on what comes with Plait: a few minutes on two cores."""
     from .commands_run import Options, run_spec
+    from .spec import nearest
 
-    values = {"method": "cola", "limit": 32, "simulations": 24, "menu": 4}
-    run_spec(values, Options(out, address, json, quiet))
+    if method not in DEMOS:
+        raise SpecError("plait demo", method, "a method with a demo: " + nearest(method, list(DEMOS)))
+    run_spec({"method": method, **DEMOS[method]}, Options(out, address, json, quiet))
 
 
 @app.command()

@@ -23,7 +23,10 @@ from .spec import nearest
 if TYPE_CHECKING:
     from .recipes.result import MethodResult
 
-RECIPES = {"cola": "plait.orchestrator.recipes.cola:CoLa"}
+RECIPES = {
+    "cola": "plait.orchestrator.recipes.cola:CoLa",
+    "judge": "plait.orchestrator.recipes.judge:Judge",
+}
 """Methods by name; a new method is one line here."""
 
 

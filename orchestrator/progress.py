@@ -115,7 +115,7 @@ class Progress:
     def _on_progress(self, fields: dict[str, Any]) -> None:
         took = time.monotonic() - self._started
         rate = fields["told"] / took if took > 0 else 0.0
-        note = f"{rate:5.1f}/s  {fields['improved']}/{fields['strands']} right"
+        note = f"{rate:5.1f}/s  {_spent(fields)}"
         note += f"  {fields['failed']} failed" if fields["failed"] else ""
         if self._console.is_terminal:
             if self._task is not None:
@@ -129,3 +129,11 @@ class Progress:
 
     def _on_failure(self, fields: dict[str, Any]) -> None:
         self._console.print(f"failed: {fields['reason']}: {fields['detail']}", highlight=False)
+
+
+def _spent(fields: dict[str, Any]) -> str:
+    """Return what a study has found, or what a graph's calls have taken."""
+    if "improved" in fields:
+        return f"{fields['paid']} paid  {fields['improved']}/{fields['strands']} right"
+    money = f"  ${fields['usd']:.4f}" if fields["usd"] else ""
+    return f"{fields['calls']:.0f} calls  {fields['tokens']:,.0f} tokens{money}"

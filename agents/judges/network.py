@@ -60,6 +60,7 @@ class Judges:
         network: Its shape.
         models: Names of the chat models; every angle is judged by each of them.
         wording: The prompts.
+        prefilled: Those of the models that go on with an answer begun for them.
         seed: Of the run; draws follow from it, the item and the neuron.
     """
 
@@ -67,6 +68,7 @@ class Judges:
     models: tuple[str, ...]
     wording: Wording
     seed: int = 0
+    prefilled: frozenset[str] = frozenset()
 
     def nodes(self, item: Item) -> list[Node]:
         """Return the nodes to begin with: the whole network, or the call that names its angles."""
@@ -146,7 +148,7 @@ class Judges:
         last = layer == network.depth
         # A review is written where a layer above will read it, or where scores are what is asked for.
         if network.scoring == "letters" and last:
-            task: Any = PickLetter(self.wording, network.family, network.hygiene)
+            task: Any = PickLetter(self.wording, network.family, network.hygiene, neuron.model in self.prefilled)
         else:
             task = WriteReview(self.wording, network.family, network.hygiene, network.temperature, network.max_tokens)
         # A draw belongs to what is asked; which item of which file it was plays no part in it.

@@ -154,11 +154,16 @@ class WriteReview:
 
 @dataclass(frozen=True)
 class PickLetter:
-    """Asks for one letter and reads the probabilities of all three: no parser, one token."""
+    """Asks for one letter and reads the probabilities of all three: no parser, one token.
+
+    With `prefill` the answer is begun for the model ("Answer:"), which keeps small ones from talking first; only
+    where it goes on with a turn of its own (`Capabilities.continues`).
+    """
 
     wording: Wording
     family: str
     hygiene: bool = False
+    prefill: bool = False
     name: ClassVar[str] = "judge-letter"
     version: ClassVar[int] = 1
     output: ClassVar[type[BaseModel]] = Opinion
@@ -166,7 +171,9 @@ class PickLetter:
     @property
     def spec(self) -> JSON:
         """Family and prompt hash."""
-        return {"family": self.family, "hygiene": self.hygiene, "prompts": self.wording.hash}
+        return {
+            "family": self.family, "hygiene": self.hygiene, "prefill": self.prefill, "prompts": self.wording.hash,
+        }  # fmt: skip
 
     async def run(self, given: Question, model: ChatModel, seed: int) -> Opinion:
         """Return the probabilities of first, second and neither, normalised over the three.
@@ -186,7 +193,8 @@ class PickLetter:
         return Upper(1, await model.count_tokens(self._messages(given)), 1)
 
     def _messages(self, given: Question) -> list[Message]:
-        return _asked(self.wording, self.family, given, labels=True, hygiene=self.hygiene)
+        asked = _asked(self.wording, self.family, given, labels=True, hygiene=self.hygiene)
+        return [*asked, self.wording.prefill(self.family)] if self.prefill else asked
 
 
 def _asked(wording: Wording, family: str, given: Question, *, labels: bool, hygiene: bool) -> list[Message]:

@@ -20,7 +20,7 @@ from ...errors import SpecError
 from ...models.chat import Message
 from ...records import JSON, digest
 
-FILES = ("system", "material", "roles", "judge", "reviews", "labels", "repair")
+FILES = ("system", "material", "roles", "judge", "reviews", "labels", "prefill", "repair")
 LABELS = ("A", "B", "C")
 """What a judge that answers with one token says: the first, the second, neither."""
 
@@ -108,6 +108,10 @@ class Wording:
             parts.append(self._render("reviews", words, reviews=shown, own=list(own), hygiene=hygiene))
         parts.append(self._render("labels" if labels else "judge", words, angles=list(angles)))
         return [{"role": "system", "content": self._render("system", words)}, _user("\n".join(parts))]
+
+    def prefill(self, family: str) -> Message:
+        """Return how a judge's one-letter answer begins, for models that go on with a turn of theirs."""
+        return {"role": "assistant", "content": self._render("prefill", self.family(family))}
 
     def repair(self, family: str) -> Message:
         """Return what is said to a judge whose scores could not be read."""

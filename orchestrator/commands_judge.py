@@ -1,0 +1,124 @@
+"""`plait judge FILE` and `plait judge audit FOLDER`: networks of judges from the command line."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ..errors import SpecError
+
+
+class _FileOrCommand(TyperGroup):
+    """Takes what begins with no command of the group for the file to judge, and its options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `run` before arguments that name no command."""
+        if args and args[0] not in {*self.commands, "--help"}:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=_FileOrCommand, no_args_is_help=True)
+
+Model = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model", help="Judge: a model source, openai:NAME@https://host/v1, or replay:FILE; several: a panel."
+    ),
+]
+Network = Annotated[str | None, typer.Option("--network", help="paper, released, wide, adaptive, single or faireval.")]
+Limit = Annotated[int | None, typer.Option("--limit", help="Judge the first so many pairs.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Every random draw follows from it.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Any spec field: shape.depth=1, run.actors=1.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder; an existing run of the same spec is continued.")]
+Address = Annotated[str | None, typer.Option("--address", help="An existing Ray cluster; RAY_ADDRESS counts too.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+@app.command("run")
+def run_file(
+    file: Annotated[str, typer.Argument(help="JSON lines of id, query, response1, response2, and human where known.")],
+    model: Model = None,
+    network: Network = None,
+    roles: Annotated[str | None, typer.Option(help="generated, standard, or angles separated by commas.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="JSON lines of id and human.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Folder of prompt files.")] = None,
+    prices: Annotated[Path | None, typer.Option(help="Price table, YAML or JSON.")] = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    actors: Annotated[int | None, typer.Option(help="Hosts of each local model.")] = None,
+    budget_calls: Annotated[int | None, typer.Option(help="Calls to pay for at most.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(help="Tokens in and out at most.")] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="US dollars at most.")] = None,
+    budget_seconds: Annotated[float | None, typer.Option(help="Seconds of wall time at most.")] = None,
+    max_failures: Annotated[float | None, typer.Option(help="Share of calls that may fail before exit code 1.")] = None,
+    settings: Set = None,
+    out: Out = None,
+    address: Address = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the run would ask for, and run nothing.")
+    ] = False,
+    partial_ok: Annotated[bool, typer.Option("--partial-ok", help="Exit 0, not 1 or 3, with a valid result.")] = False,
+) -> None:
+    """Judge every pair of answers in FILE with a network of judges (WideDeep, arXiv 2308.01862); `run` may be left out."""
+    from .commands_run import Options, run_spec
+    from .spec import assignments, merged
+
+    run = {
+        "actors": actors, "budget_calls": budget_calls, "budget_tokens": budget_tokens, "budget_usd": budget_usd,
+        "budget_seconds": budget_seconds, "max_failures": max_failures,
+    }  # fmt: skip
+    values: dict[str, Any] = {
+        "method": "judge", "data": file, "model": model or None, "network": network, "shape": shape_of(roles),
+        "labels": labels and str(labels), "prompts": prompts and str(prompts), "prices": prices and str(prices),
+        "limit": limit, "seed": seed, "run": _given(run),
+    }  # fmt: skip
+    values = merged(_given(values), assignments(settings or []))
+    run_spec(values, Options(out, address, json, quiet, dry_run, partial_ok))
+
+
+@app.command()
+def audit(
+    folder: Annotated[Path, typer.Argument(help="Folder of public sets of labelled pairs.")],
+    model: Model = None,
+    network: Network = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Pairs a set at most, drawn by seed.")] = None,
+    seed: Seed = None,
+    out: Annotated[Path, typer.Option(help="Folder of the run folders, one a set.")] = Path("runs/audit"),
+    settings: Set = None,
+    address: Address = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Judge the public sets in FOLDER; say where the judge does no better than "the longer answer wins"."""
+    from .recipes.judge_audit import run_audit
+    from .spec import assignments, merged
+
+    given = _given({"model": model or None, "network": network, "seed": seed})
+    run_audit(
+        folder, merged(given, assignments(settings or [])), out, limit=limit, address=address, as_json=json, quiet=quiet
+    )
+
+
+def shape_of(roles: str | None) -> dict[str, Any]:
+    """Return the network fields that `--roles` stands for.
+
+    Raises:
+        SpecError: it is empty, or a name where angles are meant.
+    """
+    if roles is None:
+        return {}
+    if roles in {"generated", "standard"}:
+        return {"roles": roles, "angles": ()}
+    angles = tuple(angle.strip() for angle in roles.split(",") if angle.strip())
+    if not angles:
+        raise SpecError("--roles", roles, "generated, standard, or angles separated by commas")
+    return {"roles": "given", "angles": angles}
+
+
+def _given(flags: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if value is not None}

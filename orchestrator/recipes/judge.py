@@ -1,0 +1,310 @@
+"""Judges end to end: pairs of answers in, verdicts, abstentions and an honest report out.
+
+    spec -> chat models (hosts on Ray, endpoints) -> a graph an item, baselines beside -> verdicts
+         -> figures -> verdicts.jsonl, result.json, report.html
+
+Knows the parts and wires them; how a graph runs or a panel is weighed is none of its business.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ...agents.judges.network import Item, Judges
+from ...agents.judges.wording import Wording
+from ...candidates import JudgeNetwork
+from ...errors import SpecError
+from ...graphs import Graph
+from ...records import JSON, generator
+from ..calls import CallWorker
+from ..cluster import cluster
+from ..graph_run import GraphResult, GraphRun
+from ..ledger import Ledger
+from ..loops import run_blocking
+from ..paying import Policy
+from ..runfolder import RunFolder, write_text
+from ..spec import as_json, validated
+from .base import MethodRun, budget_of, opened_ledger, rows_digest
+from .judge_data import Pair, load_pairs
+from .judge_models import Named, named, open_model
+from .judge_records import ItemVerdict, Outcome, outcome_of, row
+from .judge_result import JudgeResult
+from .judge_spec import JudgeSpec
+from .judge_stats import summarise
+
+SCHEMA = 1
+"""Version of result.json."""
+
+LEAST_SLICE = 20
+"""Labelled items that weights can be fitted on."""
+
+
+class Judge(MethodRun):
+    """A network of LLM judges over pairs of answers.
+
+    >>> Judge(model="smollm2-135m").compare("2 + 2?", "4", "5").verdict  # doctest: +SKIP
+    'model1'
+
+    Args:
+        model: A model source, openai:NAME@https://host/v1, or several of them for a panel.
+        data: A file of JSON lines, or the pairs themselves; none where only `compare` is called.
+        settings: Any other field of `JudgeSpec`.
+
+    Raises:
+        SpecError: a setting cannot run.
+        DataError: a pair cannot be used.
+    """
+
+    method: ClassVar[str] = "judge"
+    spec_type: ClassVar[type[JudgeSpec]] = JudgeSpec
+    result_type: ClassVar[type[JudgeResult]] = JudgeResult
+
+    def __init__(
+        self,
+        model: str | Sequence[str] = "smollm2-135m",
+        data: str | Path | Sequence[Pair | dict[str, JSON]] | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__()
+        given: dict[str, Any] = {"model": model if isinstance(model, str) else tuple(model), **settings}
+        if isinstance(data, str | Path):
+            given["data"] = str(data)
+        elif data is not None:
+            given["data"] = "inline"
+        self.spec: JudgeSpec = validated(JudgeSpec, given, "judge")
+        self.wording = Wording(None if self.spec.prompts is None else Path(self.spec.prompts))
+        for network in (self.spec.judges, *self.spec.beside.values()):
+            self.wording.family(network.family)
+        self._given = None if data is None or isinstance(data, str | Path) else data
+        self._pairs: list[Pair] | None = None
+        self._live: ExitStack | None = None
+        self._prefilled: frozenset[str] = frozenset()
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """The items, read and checked when first asked for."""
+        if self._pairs is None:
+            if self._given is None:
+                self._pairs = load_pairs(self.spec.data, self.spec.limit, self.spec.labels)
+            else:
+                self._pairs = [validated(Pair, _plain(pair), "judge.data") for pair in self._given][: self.spec.limit]
+        return self._pairs
+
+    @classmethod
+    def from_spec(cls, values: dict[str, JSON]) -> "Judge":
+        """Return the run of a spec file's mapping; its data are read at once, so that bad input is said first."""
+        made = cls(**as_json(validated(JudgeSpec, values, "judge")))
+        _ = made.pairs
+        return made
+
+    @classmethod
+    def resume(cls, folder: str | Path, run: dict[str, JSON] | None = None) -> "Judge":
+        """Return the run of an existing folder, ready to be run again with `out=folder`."""
+        run_folder = RunFolder.open(Path(folder))
+        values = run_folder.spec()
+        del values["resolved"]
+        values["run"] = {**values["run"], **(run or {})}
+        made = cls.from_spec({**values, "data": str(run_folder.path / "data.jsonl"), "labels": None})
+        made.spec = validated(JudgeSpec, values, "judge")
+        return made
+
+    def plan(self) -> dict[str, JSON]:
+        """Return what the run would ask for at most, without asking: calls, and tokens at four characters each."""
+        calls = tokens = 0
+        for network in (self.spec.judges, *self.spec.beside.values()):
+            neurons = self._neurons_at_most(network)
+            each = 2 * neurons * network.depth + (network.roles == "generated")
+            calls += each * len(self.pairs)
+            material = sum(len(p.query) + len(p.response1) + len(p.response2) + 1200 for p in self.pairs) // 4
+            answer = 1 if network.scoring == "letters" and network.depth == 1 else network.max_tokens
+            tokens += each * (material + answer * len(self.pairs))
+        return {"items": len(self.pairs), "networks": 1 + len(self.spec.beside), "calls": calls, "tokens": tokens}
+
+    def run(self, out: str | Path | None = None, *, address: str | None = None) -> JudgeResult:
+        """Run, or continue, and return the result; the run folder holds all of it.
+
+        Args:
+            out: The run folder; by default a new one under `runs/`. An existing run of the same spec is continued.
+            address: Of an existing Ray cluster, where a judge is a host of ours; RAY_ADDRESS counts too.
+
+        Raises:
+            PlaitError: any of `errors.py`; what was paid for is in the ledger.
+        """
+        pairs, models = self.pairs, [named(text, self._pulling) for text in self.spec.model]
+        resolved = self._resolved(models)
+        with self._opened(out, address, resolved=resolved, rows=pairs, cpus=self._cpus(models)) as folder:
+            ledger = opened_ledger(self.spec.run.ledger, folder)
+            try:
+                rows, told, budget = self._judge(folder, ledger, models, pairs)
+            finally:
+                ledger.close()
+            return self._finish(folder, resolved, rows, told, budget)
+
+    def _judge(
+        self, folder: RunFolder, ledger: Ledger, models: Sequence[Named], pairs: Sequence[Pair]
+    ) -> tuple[list[ItemVerdict], GraphResult, Any]:
+        """Run the network and its baselines over all items at once."""
+        budget = budget_of(self.spec.run.limits, ledger, folder.id)
+        run = self._graph_run(models, ledger, budget=budget, events=self._events, run_id=folder.id)
+        graphs = {
+            (pair.id, name): self._graph(network, pair, name, run)
+            for pair in pairs
+            for name, network in {"": self.spec.judges, **self.spec.beside}.items()
+            if pair.response1.strip() and pair.response2.strip()
+        }
+        run.graphs = list(graphs.values())
+        if self._stop:
+            run.request_stop(self._stop)
+        self._current = run
+        self._events("phase", {"phase": "judge", "strands": len(pairs), "total": len(graphs)})
+        told = run.run()
+        self._stop = self._stop or told.stop_reason
+        sliced = self._slice(pairs)
+        rows = []
+        for pair in pairs:
+            found = {name: _outcome(graphs.get((pair.id, name)), self._stop) for name in ("", *self.spec.beside)}
+            rows.append(row(pair, found.pop(""), found, sliced=pair.id in sliced))
+        return rows, told, budget
+
+    def _graph_run(self, models: Sequence[Named], ledger: Ledger, **options: Any) -> GraphRun:
+        """Return a run over these models; what a network needs of them is asked first.
+
+        Raises:
+            SpecError: a network reads letters, and a model gives no log-probabilities.
+        """
+        from ...models.prices import PriceTable
+
+        prices = None if self.spec.prices is None else PriceTable.load(self.spec.prices)
+        workers = [worker for model in models for worker in open_model(model, self.spec.run, prices)]
+        letters = any(network.scoring == "letters" for network in (self.spec.judges, *self.spec.beside.values()))
+        self._prefilled = self._checked(workers) if letters else frozenset()
+        policy = Policy(retries=self.spec.run.retries)
+        return GraphRun([], workers, ledger, item_limits=self.spec.run.item_limits, policy=policy, **options)
+
+    def _checked(self, workers: Sequence[CallWorker]) -> frozenset[str]:
+        """Return the models that go on with an answer begun for them; refuse those without log-probabilities."""
+        goes_on = set()
+        for worker in workers:
+            capabilities = run_blocking(worker.model.capabilities)
+            if not capabilities.label_logprobs:
+                expected = f"one that scores in text: {worker.pool} gives no log-probabilities"
+                raise SpecError("judge.network", self.spec.network, expected)
+            if capabilities.continues:
+                goes_on.add(worker.pool)
+        return frozenset(goes_on)
+
+    def _graph(self, network: JudgeNetwork, pair: Pair, name: str, run: GraphRun) -> Graph:
+        models = tuple(dict.fromkeys(worker.pool for worker in run.workers))
+        judges = Judges(network, models, self.wording, self.spec.seed, self._prefilled)
+        item = Item(pair.id, pair.query, pair.response1, pair.response2)
+        return Graph(f"{pair.id}/{name}" if name else pair.id, judges.nodes(item))
+
+    def _slice(self, pairs: Sequence[Pair]) -> set[str]:
+        """Return the ids that anything may be fitted on, drawn by seed among those with a label."""
+        known = [pair.id for pair in pairs if pair.human is not None]
+        size = self.spec.slice
+        if size is None:
+            size = max(LEAST_SLICE, len(known) // 10) if len(known) >= 3 * LEAST_SLICE else 0
+        order = sorted(known, key=lambda id_: generator(self.spec.seed, "slice", id_).random())
+        return set(order[: min(size, len(known))])
+
+    def _finish(
+        self, folder: RunFolder, resolved: JSON, rows: Sequence[ItemVerdict], told: GraphResult, budget: Any
+    ) -> JudgeResult:
+        """Write verdicts, result, timing and report."""
+        from ..report.judge_page import render
+
+        plain = [item.model_dump(mode="json") for item in rows]
+        write_text(
+            folder.path / "verdicts.jsonl", "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in plain)
+        )
+        result = self._result(SCHEMA, resolved, summary=summarise(rows), items=plain)
+        timing = self._timing(budget, told.counts, told.cost, kinds=kinds_of(told.graphs))
+        self._write(folder, result, timing, render)
+        return JudgeResult(folder.path, result, timing)
+
+    def compare(self, question: str, a: str, b: str, *, address: str | None = None) -> Outcome:
+        """Return what the network holds of two answers; `model1` is `a`. Models stay up until `close`."""
+        return run_blocking(lambda: self.compare_async(question, a, b, address=address))
+
+    async def compare_async(self, question: str, a: str, b: str, *, address: str | None = None) -> Outcome:
+        """Return what the network holds of two answers, inside a running event loop."""
+        if not a.strip() or not b.strip():
+            return outcome_of(None, "EmptyAnswer")
+        if self._live is None:
+            self._live = ExitStack()
+            self._comparing = self._open_for_comparing(self._live, address)
+        run = self._comparing
+        graph = self._graph(self.spec.judges, Pair(id="pair", query=question, response1=a, response2=b), "", run)
+        await replace(run, graphs=[graph]).run_async()
+        return outcome_of(graph)
+
+    def _open_for_comparing(self, live: ExitStack, address: str | None) -> GraphRun:
+        models = [named(text, self._pulling) for text in self.spec.model]
+        if cpus := self._cpus(models):
+            live.enter_context(cluster(address, cpus=cpus))
+        place = live.enter_context(tempfile.TemporaryDirectory())
+        ledger = Ledger(self.spec.run.ledger or Path(place) / "ledger.db")
+        live.callback(ledger.close)
+        return self._graph_run(models, ledger)
+
+    def close(self) -> None:
+        """Give up what `compare` opened."""
+        if self._live is not None:
+            self._live.close()
+            self._live = None
+
+    def __enter__(self) -> "Judge":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _cpus(self, models: Sequence[Named]) -> int:
+        """Return the cores that the hosts need; 0 where every judge is an endpoint, and Ray is not needed."""
+        return self.spec.run.actors * sum(model.kind == "host" for model in models)
+
+    def _neurons_at_most(self, network: JudgeNetwork) -> int:
+        from ...agents.judges.parsing import MOST_ANGLES
+
+        angles = len(network.angles or self.wording.family(network.family)["angles"])
+        if network.roles == "generated":
+            angles = network.role_limit or MOST_ANGLES
+        neurons = angles * len(self.spec.model) * network.samples
+        return min(neurons, network.width or neurons)
+
+    def _resolved(self, models: Sequence[Named]) -> dict[str, JSON]:
+        """Return what the spec's names stood for."""
+        return {
+            "models": [model.resolved for model in models],
+            "network": self.spec.judges.model_dump(mode="json"),
+            "prompts": self.wording.hash,
+            "items": len(self.pairs),
+            "data_sha256": rows_digest(self.pairs),
+        }
+
+
+def _outcome(graph: Graph | None, stopped: str) -> Outcome:
+    if graph is None:
+        return outcome_of(None, "EmptyAnswer")
+    return outcome_of(graph, "BudgetReached" if stopped.startswith("budget") else "NotReached")
+
+
+def kinds_of(graphs: Sequence[Graph]) -> dict[str, dict[str, float]]:
+    """Return what each kind of call took, found ones at what they took when they were paid."""
+    kinds: dict[str, dict[str, float]] = {}
+    for graph in graphs:
+        for id_, state in graph.states.items():
+            if state.cost:
+                kind = kinds.setdefault(graph.nodes[id_].task.name, {})
+                for name, part in state.cost.items():
+                    kind[name] = kind.get(name, 0.0) + part
+    return kinds
+
+
+def _plain(pair: Pair | Mapping[str, JSON]) -> dict[str, JSON]:
+    return pair.model_dump() if isinstance(pair, Pair) else dict(pair)

@@ -1,0 +1,109 @@
+"""Judges' models from their names: hosts of ours, endpoints, recordings. Knows no network and no item."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ...errors import SpecError
+from ...models.chat import ChatModel
+from ...records import JSON
+from ..calls import CallWorker
+from ..limiter import Limiter
+
+if TYPE_CHECKING:
+    from ...models.prices import PriceTable
+    from ...models.sources import LocalModel
+    from ...models.sources.cache import Progress
+    from .judge_spec import JudgeRunOptions
+
+
+@dataclass(frozen=True)
+class Named:
+    """A model as a spec names it.
+
+    Attributes:
+        text: The name.
+        kind: `host`, `endpoint` or `replay`.
+        place: Model source, model name at the endpoint, or file.
+        base_url: Of the endpoint; None for the environment's.
+        local: The model's files, for a host.
+    """
+
+    text: str
+    kind: str
+    place: str
+    base_url: str | None = None
+    local: "LocalModel | None" = None
+
+    @property
+    def resolved(self) -> JSON:
+        """What the name stood for."""
+        if self.local is not None:
+            return {"name": self.text, "model_hash": self.local.model_hash, "parameters": self.local.parameters}
+        return {"name": self.text}
+
+
+def named(text: str, progress: "Progress | None" = None) -> Named:
+    """Return the model that `text` names; a host's is fetched where it is not here yet.
+
+    Raises:
+        SpecError: the text is of no known form.
+        SourceError: a host's model cannot be had.
+    """
+    kind, colon, rest = text.partition(":")
+    if colon and kind == "openai":
+        name, _, url = rest.partition("@")
+        if not name:
+            raise SpecError("judge.model", text, "openai:NAME or openai:NAME@https://host/v1")
+        return Named(text, "endpoint", name, url or None)
+    if colon and kind == "replay":
+        return Named(text, "replay", rest)
+    from ...models.sources import ensure
+
+    return Named(text, "host", text, local=ensure(text, progress=progress))
+
+
+def open_model(model: Named, options: "JudgeRunOptions", prices: "PriceTable | None") -> list[CallWorker]:
+    """Return the workers of a model: one an endpoint, one a host replica.
+
+    Raises:
+        SpecError: money is limited and the model has no price.
+        ClusterError: a host cannot be placed.
+    """
+    chats = _chats(model, options, prices)
+    share = max(1, options.concurrency // len(chats))
+    return [CallWorker(chat, _limiter(options, share, len(chats)), replica=number) for number, chat in enumerate(chats)]
+
+
+def _chats(model: Named, options: "JudgeRunOptions", prices: "PriceTable | None") -> Sequence[ChatModel]:
+    if model.kind == "endpoint":
+        from ...models.endpoint import EndpointChat
+
+        price = prices.of(model.place) if prices else None
+        if options.budget_usd is not None and price is None:
+            where = prices.source if prices else "judge.prices"
+            raise SpecError(where, model.place, "a price for this model: a budget in US dollars needs one")
+        return [EndpointChat(model.place, model.base_url, price=price, timeout=options.timeout)]
+    if model.kind == "replay":
+        from ...models.cassette import ReplayChat
+
+        return [ReplayChat(model.place)]
+    from concurrent.futures import ThreadPoolExecutor
+
+    from ...models.evaluator import ScorerSpec
+    from ...models.host import HostSpec
+    from ...models.host_chat import HostChat
+
+    assert model.local is not None, "a host's model is resolved before it is opened"
+    spec = HostSpec(model.place, ScorerSpec(model.local.model_hash))
+    replicas = [replace(spec, replica=number) for number in range(options.actors)]
+    with ThreadPoolExecutor(len(replicas)) as pool:
+        return list(pool.map(HostChat.on_ray, replicas))
+
+
+def _limiter(options: "JudgeRunOptions", most: int, of: int) -> Limiter:
+    def share(limit: int | None) -> int | None:
+        return None if limit is None else max(1, limit // of)
+
+    requests, tokens = share(options.requests_per_minute), share(options.tokens_per_minute)
+    return Limiter(most=most, requests_per_minute=requests, tokens_per_minute=tokens)

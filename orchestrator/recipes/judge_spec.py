@@ -1,0 +1,148 @@
+"""What a judge run is: its spec. The text under a field is its help in schema, command line and docs."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+
+from ...candidates import NETWORKS, JudgeNetwork
+from ..budget import Limits
+from ..spec import nearest
+from .judge_data import SHIPPED
+
+
+class JudgeRunOptions(BaseModel):
+    """How a run is carried out: speed, place and limits. No part of the result's bytes or of the run's identity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    actors: PositiveInt = 2
+    """Model hosts of each local model, one core each on the CPU; endpoints need none."""
+    concurrency: PositiveInt = 64
+    """Calls in flight at most, at each model; how many of them are used is learnt from its answers."""
+    requests_per_minute: PositiveInt | None = None
+    """Calls started in any minute at most, at each model."""
+    tokens_per_minute: PositiveInt | None = None
+    """Tokens started in any minute at most, at each model, by their upper count."""
+    timeout: float = Field(default=120.0, gt=0)
+    """Seconds that a call of an endpoint may take."""
+    retries: NonNegativeInt = 3
+    """Repeats of a call that failed for a reason that may pass."""
+    ledger: str | None = None
+    """Where outputs are kept: a path, sqlite:///path or postgresql+psycopg://...; default: in the run folder."""
+    budget_calls: NonNegativeInt | None = None
+    """Calls to pay for at most; reaching it ends the run with a valid partial result."""
+    budget_tokens: NonNegativeInt | None = None
+    """Tokens in and out to pay for at most."""
+    budget_usd: float | None = Field(default=None, ge=0)
+    """US dollars at most; needs a price for every model."""
+    budget_seconds: float | None = Field(default=None, ge=0)
+    """Seconds of wall time at most."""
+    item_calls: NonNegativeInt | None = None
+    """Calls that one item may take at most, repeats included."""
+    item_tokens: NonNegativeInt | None = None
+    """Tokens that one item may take at most."""
+    max_failures: float = Field(default=0.1, ge=0, le=1)
+    """Share of the calls that may fail; above it the result is still written, and the command exits with 1."""
+
+    @property
+    def limits(self) -> Limits:
+        """The run's limits."""
+        return Limits(
+            calls=self.budget_calls, tokens=self.budget_tokens, usd=self.budget_usd, seconds=self.budget_seconds
+        )
+
+    @property
+    def item_limits(self) -> Limits | None:
+        """Each item's limits, if there are any."""
+        if self.item_calls is None and self.item_tokens is None:
+            return None
+        return Limits(calls=self.item_calls, tokens=self.item_tokens)
+
+
+class JudgeSpec(BaseModel):
+    """A network of LLM judges over pairs of answers (WideDeep, arXiv 2308.01862)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    method: Literal["judge"] = "judge"
+    """The recipe."""
+    model: tuple[str, ...] = ("smollm2-135m",)
+    """Judges: a model source (runs on a host of ours), openai:NAME@https://host/v1 (key from OPENAI_API_KEY), or
+    replay:FILE. Several make a panel: every angle is judged by each."""
+    data: str = SHIPPED
+    """JSON lines of id, query, response1, response2 and, where known, human; plait:pairs are those that come with
+    Plait."""
+    labels: str | None = None
+    """JSON lines of id and human, where the labels are in a file of their own."""
+    limit: PositiveInt | None = None
+    """Use the first so many pairs."""
+    network: str = "wide"
+    """The network's shape by name: paper, released, wide, adaptive, single or faireval."""
+    shape: dict[str, Any] = {}
+    """Fields of the network that differ from its name's: depth, angles, topology, tie_band, ..."""
+    prompts: str | None = None
+    """Folder of prompt files that replace Plait's own."""
+    prices: str | None = None
+    """Price table, YAML or JSON: US dollars a million tokens by model."""
+    slice: NonNegativeInt | None = None
+    """Labelled items on which tie band, weights and temperature are fitted, left out of every figure; default: a
+    tenth, at least 20, where there are 60 or more."""
+    baselines: tuple[str, ...] | None = None
+    """Other networks run beside, by name; default: a single judge, and k samples of it where scores are text."""
+    seed: int = 0
+    """Every random draw follows from it."""
+    run: JudgeRunOptions = JudgeRunOptions()
+    """How the run is carried out; changes no result."""
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("model")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("one model or more, each once")
+        return value
+
+    @field_validator("network")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in NETWORKS:
+            raise ValueError("a known network: " + nearest(name, list(NETWORKS)))
+        return name
+
+    @field_validator("baselines")
+    @classmethod
+    def _all_known(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in names or ():
+            cls._known(name)
+        return names
+
+    @model_validator(mode="after")
+    def _shape_fits(self) -> "JudgeSpec":
+        unknown = [name for name in self.shape if name not in JudgeNetwork.model_fields]
+        if unknown:
+            raise ValueError(
+                f"shape.{unknown[0]}: a field of a network: {nearest(unknown[0], list(JudgeNetwork.model_fields))}"
+            )
+        _ = self.judges
+        return self
+
+    @property
+    def judges(self) -> JudgeNetwork:
+        """The network that is run."""
+        return JudgeNetwork(**{**NETWORKS[self.network].model_dump(), **self.shape})
+
+    @property
+    def beside(self) -> dict[str, JudgeNetwork]:
+        """The networks run beside it, asked in the way its last layer is."""
+        scoring, family = self.judges.scoring, self.judges.family
+        names = self.baselines
+        if names is None:
+            names = ("single", "faireval") if scoring == "text" else ("single",)
+        change = {"scoring": scoring, "family": family}
+        return {
+            name: NETWORKS[name].model_copy(update=change if name == "single" else {"family": family}) for name in names
+        }
