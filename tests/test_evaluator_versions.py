@@ -17,7 +17,11 @@ COMMAND = "python tests/test_evaluator_versions.py --store"
 
 EVALUATORS = {
     "plait.models.evaluator:OptionScorer": ("evaluator", "executor", "decoder", "attention", "packing"),
-}
+    "plait.models.host_generation:HostGeneration": (
+        "host_generation", "generation", "generation_choice", "generation_kv", "generation_step", "chat_template",
+        "decoder", "attention",
+    ),
+}  # fmt: skip
 """A line an evaluator: its class, and the modules beside it that its version number answers for."""
 
 
