@@ -1,0 +1,218 @@
+"""One graph run spread over actors: each takes a share of the items, all pay into one ledger.
+
+What an item's graph comes to depends on its nodes and their outcomes alone, so the number of shards changes no
+result. A shard that dies is started again and finds in the ledger what it had paid. Limits and budgets are shared
+out evenly, so that their sums hold. Knows no method: it is handed two functions, one that builds an item's graph and
+one that opens the chat models where they are called from.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from ..errors import ClusterError
+from ..graphs import Graph, NodeState
+from ..models.host import NAMESPACE
+from ..records import JSON, EventSink, Failed
+from .budget import Budget, Limits
+from .calls import CallWorker
+from .driver import Counts, summed
+from .graph_run import GraphResult, GraphRun
+from .ledger import Ledger
+from .loops import run_blocking
+from .paying import Policy
+from .workers import first_line
+
+DEATHS = 5
+"""Times that one shard may die before the run is given up."""
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """What every shard is handed: functions, where the ledger is, its share of the limits.
+
+    Attributes:
+        build: Makes the graph of one item; the same graph wherever it is called.
+        open_workers: Opens the chat models.
+        ledger: URL or path that every shard reaches: SQLite where all are on one machine, PostgreSQL else.
+        limits: This shard's share of the run's.
+        item_limits: Of each item.
+        policy: What is repeated.
+        run_id: Owner of its claims.
+    """
+
+    build: Callable[[Any], Graph]
+    open_workers: Callable[[], Sequence[CallWorker]]
+    ledger: str
+    limits: Limits = field(default_factory=Limits)
+    item_limits: Limits | None = None
+    policy: Policy = field(default_factory=Policy)
+    run_id: str = "graph"
+
+
+class Shard:
+    """Runs the graphs of its items; plain, so that it is tested without a cluster."""
+
+    def __init__(self, plan: ShardPlan, number: int) -> None:
+        self._plan, self._run_id = plan, f"{plan.run_id}/{number}"
+        self._run: GraphRun | None = None
+        self._latest: dict[str, JSON] = {}
+
+    async def run(self, items: Sequence[Any]) -> dict[str, JSON]:
+        """Return what became of every node of every item, as plain JSON, with counts and cost."""
+        ledger = Ledger(self._plan.ledger)
+        try:
+            graphs = [self._plan.build(item) for item in items]
+            self._run = GraphRun(
+                graphs, self._plan.open_workers(), ledger, budget=Budget(self._plan.limits), events=self._told,
+                item_limits=self._plan.item_limits, policy=self._plan.policy, run_id=self._run_id,
+            )  # fmt: skip
+            result = await self._run.run_async()
+        finally:
+            ledger.close()
+        return {
+            "graphs": [{id_: _plain(state) for id_, state in graph.states.items() if state.done} for graph in graphs],
+            "status": result.status, "stop_reason": result.stop_reason, "counts": asdict(result.counts),
+            "cost": result.cost,
+        }  # fmt: skip
+
+    async def progress(self) -> dict[str, JSON]:
+        """Return the last progress event."""
+        return self._latest
+
+    async def stop(self, reason: str) -> None:
+        """Start nothing new, record what is in flight, and end."""
+        if self._run is not None:
+            self._run.request_stop(reason)
+
+    def _told(self, kind: str, values: Mapping[str, JSON]) -> None:
+        if kind == "progress":
+            self._latest = dict(values)
+
+
+@dataclass
+class ShardedRun:
+    """A `GraphRun` over several actors of a Ray cluster.
+
+    Attributes:
+        items: One graph each, in the order of the result.
+        plan: For every shard; limits are the whole run's and shared out here.
+        shards: Actors, half a core each: they wait for answers most of the time.
+        events: Where summed progress goes.
+    """
+
+    items: Sequence[Any]
+    plan: ShardPlan
+    shards: int
+    events: EventSink = lambda kind, fields: None
+    _stop_reason: str = ""
+
+    def run(self) -> GraphResult:
+        """Run to the end, from a script, a notebook or a thread."""
+        return run_blocking(self.run_async)
+
+    def request_stop(self, reason: str) -> None:
+        """Start nothing new, record what is in flight, and end. Safe from signal handlers and other threads."""
+        self._stop_reason = self._stop_reason or reason
+
+    async def run_async(self) -> GraphResult:
+        """Run to the end; an actor that dies is started again.
+
+        Raises:
+            ClusterError: a shard died again and again.
+        """
+        import ray
+
+        started, shares = time.monotonic(), [self.items[number :: self.shards] for number in range(self.shards)]
+        actor: Any = ray.remote(Shard)
+        plan = _share(self.plan, self.shards)
+        handles = [self._start(actor, plan, number) for number in range(self.shards)]
+        calls = [handle.run.remote(share) for handle, share in zip(handles, shares, strict=True)]
+        watching = asyncio.create_task(self._watch(handles))
+        try:
+            told = [await self._finished(actor, plan, number, handles, calls, shares) for number in range(self.shards)]
+        finally:
+            watching.cancel()
+            for handle in handles:
+                ray.kill(handle)
+        return self._merged(told, time.monotonic() - started)
+
+    def _start(self, actor: Any, plan: ShardPlan, number: int) -> Any:
+        options = {"num_cpus": 0.5, "max_restarts": 0, "namespace": NAMESPACE, "max_concurrency": 8}
+        return actor.options(**options, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}}).remote(plan, number)
+
+    async def _finished(
+        self, actor: Any, plan: ShardPlan, number: int, handles: list[Any], calls: list[Any], shares: Sequence[Any]
+    ) -> dict[str, JSON]:
+        """Return what a shard found, starting it again where it died."""
+        import ray
+
+        for _ in range(DEATHS):
+            try:
+                found: dict[str, JSON] = await calls[number]
+                return found
+            except ray.exceptions.RayActorError as error:
+                self.events("worker", {"worker": f"shard-{number}", "state": "lost", "detail": first_line(error)})
+                handles[number] = self._start(actor, plan, number)
+                calls[number] = handles[number].run.remote(shares[number])
+        raise ClusterError(f"shard {number}", f"died {DEATHS} times")
+
+    async def _watch(self, handles: list[Any]) -> None:
+        """Pass on stops, and the sum of the shards' progress, twice a second."""
+        import ray
+
+        while True:
+            await asyncio.sleep(0.5)
+            try:
+                if self._stop_reason:
+                    await asyncio.gather(*(handle.stop.remote(self._stop_reason) for handle in handles))
+                latest = await asyncio.gather(*(handle.progress.remote() for handle in handles))
+            except ray.exceptions.RayActorError:
+                continue  # one is being started again
+            parts = [one for one in latest if one]
+            names = [name for name, value in (parts[0] if parts else {}).items() if isinstance(value, int | float)]
+            sums = {name: sum(part[name] for part in parts) for name in names}
+            if sums:
+                self.events("progress", {**sums, "total": len(self.items), "seconds": max(p["seconds"] for p in parts)})
+
+    def _merged(self, told: Sequence[Mapping[str, JSON]], seconds: float) -> GraphResult:
+        graphs: list[Graph] = []
+        for index, item in enumerate(self.items):
+            graph = self.plan.build(item)
+            _replay(graph, told[index % self.shards]["graphs"][index // self.shards])
+            graphs.append(graph)
+        counts = Counts(**{name: sum(one["counts"][name] for one in told) for name in asdict(Counts())})
+        reason = self._stop_reason or next((one["stop_reason"] for one in told if one["stop_reason"]), "")
+        cost = summed([one["cost"] for one in told])
+        return GraphResult(graphs, "STOPPED" if reason else "SUCCEEDED", reason, counts, cost, seconds)
+
+
+def _share(plan: ShardPlan, shards: int) -> ShardPlan:
+    """Return the plan of one shard: limits on amounts divided, the one on time kept."""
+    limits = {one.name: getattr(plan.limits, one.name) for one in fields(plan.limits)}
+    shared = {
+        name: limit if limit is None or name == "seconds" else limit / shards if name == "usd" else limit // shards
+        for name, limit in limits.items()
+    }
+    return ShardPlan(**{**plan.__dict__, "limits": Limits(**shared)})
+
+
+def _replay(graph: Graph, states: Mapping[str, JSON]) -> None:
+    """Give a fresh graph the outcomes that a shard found; it grows as it grew there."""
+    while ready := [node for node in graph.take_ready() if node.id in states]:
+        for node in ready:
+            state = states[node.id]
+            output = None if state["output"] is None else node.task.output.model_validate(state["output"])
+            failed = None if state["failed"] is None else Failed(**state["failed"])
+            graph.finish(node, NodeState(output, failed, state["paid"], state["cost"]))
+
+
+def _plain(state: NodeState) -> dict[str, JSON]:
+    output = None if state.output is None else state.output.model_dump(mode="json")
+    failed = None if state.failed is None else asdict(state.failed)
+    return {"output": output, "failed": failed, "paid": state.paid, "cost": dict(state.cost)}
+
+
+__all__ = ["Shard", "ShardPlan", "ShardedRun"]

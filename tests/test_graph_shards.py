@@ -1,0 +1,111 @@
+"""Graphs over several actors: any number of shards, and shards that die, give the same outcomes."""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from plait import Ledger
+from plait.graphs import Graph, Node
+from plait.orchestrator.budget import Limits
+from plait.orchestrator.calls import CallWorker
+from plait.orchestrator.graph_shards import ShardedRun, ShardPlan
+from plait.orchestrator.limiter import Limiter
+from scripted_chat import ScriptedChat
+from test_graph import Say, echo, graphs, run, text, told
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(autouse=True)
+def _by_value(ray_cluster):
+    """Workers cannot import a test's modules."""
+    import ray.cloudpickle
+    import scripted_chat
+    import test_graph
+
+    for module in (scripted_chat, test_graph, sys.modules[__name__]):
+        ray.cloudpickle.register_pickle_by_value(module)
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    return told(run(tmp_path_factory.mktemp("calm"), ScriptedChat(echo), graphs(7)))
+
+
+def build(item: int) -> Graph:
+    return graphs(7)[item]
+
+
+def sharded(folder: Path, shards: int, **options) -> ShardedRun:
+    return ShardedRun(
+        range(7),
+        ShardPlan(build, lambda: [CallWorker(ScriptedChat(echo))], str(folder / "ledger.db"), **options),
+        shards,
+    )
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3])
+def test_any_number_of_shards_gives_the_same(shards, calm, tmp_path):
+    result = sharded(tmp_path, shards).run()
+    assert told(result) == calm
+    assert [graph.item for graph in result.graphs] == [f"item-{i}" for i in range(7)]
+    assert result.counts.paid == sum(len(states) - 1 for states in calm.values())
+    again = sharded(tmp_path, 4 - shards).run()
+    assert told(again) == calm
+    assert again.counts.paid == 0
+
+
+def test_limits_are_shared_out_and_their_sum_holds(tmp_path):
+    result = sharded(tmp_path, 2, limits=Limits(calls=10)).run()
+    assert result.status == "STOPPED"
+    assert result.cost["calls"] <= 10
+    ledger = Ledger(tmp_path / "ledger.db")
+    assert ledger.counts()["outcomes"] == result.counts.paid
+    ledger.close()
+
+
+class Slow(ScriptedChat):
+    """Writes each prompt and the process to a file; waits until told to go on."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(echo)
+        self._folder = Path(folder)
+
+    async def _turn(self, messages, kind):
+        import asyncio
+
+        with (self._folder / f"{os.getpid()}.log").open("a") as file:
+            file.write(messages[-1]["content"] + "\n")
+        while not (self._folder / "go").exists():
+            await asyncio.sleep(0.01)
+        return await super()._turn(messages, kind)
+
+
+def test_a_shard_that_is_killed_is_started_again(tmp_path):
+    folder, ledger = str(tmp_path), str(tmp_path / "ledger.db")
+
+    def one(item: int) -> Graph:
+        return Graph(f"item-{item}", [Node("only", Say(), text(f"item {item}"), model="scripted")])
+
+    plan = ShardPlan(one, lambda: [CallWorker(Slow(folder), Limiter())], ledger)
+    events = []
+    sharded = ShardedRun(range(6), plan, 2, lambda kind, fields: events.append((kind, dict(fields))))
+
+    def kill():
+        while len(logs := list(tmp_path.glob("*.log"))) < 2:
+            done.wait(0.02)
+        os.kill(int(logs[0].stem), signal.SIGKILL)
+        while len(list(tmp_path.glob("*.log"))) < 3:
+            done.wait(0.02)
+        (tmp_path / "go").touch()
+
+    done = threading.Event()
+    thread = threading.Thread(target=kill)
+    thread.start()
+    result = sharded.run()
+    thread.join()
+    assert all(graph.output("only") for graph in result.graphs)
+    assert [fields["state"] for kind, fields in events if kind == "worker"] == ["lost"]
