@@ -110,7 +110,7 @@ def _blind(rows: Sequence[ItemVerdict]) -> list[_Entry]:
     return [
         ("longer", "the longer answer", "control", list(longer_wins(answers_of(rows)))),
         ("majority", f"always {majority_class(labels)[0]}, the commonest label", "control", [*majority_class(labels)]),
-        ("random", "random", "control", [*random_judge(len(rows), 0, "tie" in labels)]),
+        ("random", "random draws", "control", [*random_judge(len(rows), 0, "tie" in labels)]),
     ]
 
 

@@ -1,53 +1,22 @@
-"""The pictures of a report, as matplotlib figures and as inline SVG. Knows figures of a summary, no records."""
+"""The pictures of a CoLa report, as matplotlib figures. Knows figures of a summary, no records."""
 
-import io
-import re
-from typing import Any
-
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ...records import JSON
-
-INK, MUTED = "#1f2933", "#7b8794"
-SEARCH, RANDOM, CHANCE = "#0b6e99", "#c2571a", "#7b8794"
-
-STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "svg.fonttype": "none",  # text stays text: small, sharp, found by search
-    "svg.hashsalt": "plait",  # the same figure gives the same bytes
-}
-
-
-def svg(figure: Figure, title: str) -> str:
-    """Return a figure as an inline SVG that scales to its box and tells a screen reader what it shows."""
-    buffer = io.StringIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text, count=1)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+from .drawing import MUTED, RANDOM, SEARCH, axes_of, bound
 
 
 def budget_figure(summary: dict[str, JSON]) -> Figure:
     """Return oracle accuracy by number of paths: the search, random search, chance."""
-    figure, axes = _axes(6.4, 3.6)
+    figure, axes = axes_of(6.4, 3.6)
     curve = summary["curve"]
     paths = [point["paths"] for point in curve]
     for name, colour, label in (("search", SEARCH, "search (oracle)"), ("random", RANDOM, "random search (oracle)")):
         if curve[0][name]["mean"] is None:
             continue
         axes.plot(paths, [point[name]["mean"] for point in curve], "o-", color=colour, label=label, markersize=4)
-        low = [_bound(point[name], "low") for point in curve]
-        high = [_bound(point[name], "high") for point in curve]
+        low = [bound(point[name], "low") for point in curve]
+        high = [bound(point[name], "high") for point in curve]
         axes.fill_between(paths, low, high, color=colour, alpha=0.15, linewidth=0)
         chance = [point[f"{name}_chance"] for point in curve]
         axes.plot(paths, chance, "--", color=colour, alpha=0.8, label=f"chance with as many answers ({name})")
@@ -66,7 +35,7 @@ def layer_figure(summary: dict[str, JSON]) -> Figure | None:
     use = {name: row for name, row in summary["layer_use"].items() if row and row[0] is not None}
     if not use:
         return None
-    figure, axes = _axes(6.4, 0.9 + 0.5 * len(use))
+    figure, axes = axes_of(6.4, 0.9 + 0.5 * len(use))
     image = axes.imshow(list(use.values()), aspect="auto", cmap="RdBu_r", vmin=0, vmax=2)
     axes.set_yticks(range(len(use)), [f"{name} items" for name in use])
     axes.set_xlabel("layer")
@@ -82,12 +51,12 @@ def pareto_figure(summary: dict[str, JSON]) -> Figure | None:
     points = summary["pareto"]
     if not points:
         return None
-    figure, axes = _axes(6.4, 3.4)
+    figure, axes = axes_of(6.4, 3.4)
     for point in points:
         accuracy = point["accuracy"]
         colour, marker = (SEARCH, "D") if point["oracle"] else (RANDOM, "o")
         label = point["name"] if point["oracle"] or point["front"] else None
-        low, high = _bound(accuracy, "low"), _bound(accuracy, "high")
+        low, high = bound(accuracy, "low"), bound(accuracy, "high")
         error = [[accuracy["mean"] - low], [high - accuracy["mean"]]]
         axes.errorbar(
             point["layers"], accuracy["mean"], error, fmt=marker, color=colour, alpha=1 if point["front"] else 0.4,
@@ -107,7 +76,7 @@ def length_figure(summary: dict[str, JSON]) -> Figure | None:
     groups = {name: lengths[name]["lengths"] for name in ("right", "corrected") if lengths.get(name, {}).get("lengths")}
     if not groups:
         return None
-    figure, axes = _axes(6.4, 2.6)
+    figure, axes = axes_of(6.4, 2.6)
     every = [length for group in groups.values() for length in group]
     bins = [edge - 0.5 for edge in range(min(every), max(every) + 2)]
     axes.hist(
@@ -121,13 +90,3 @@ def length_figure(summary: dict[str, JSON]) -> Figure | None:
     axes.set_ylabel("items")
     axes.legend(frameon=False, fontsize=8)
     return figure
-
-
-def _axes(width: float, height: float) -> tuple[Figure, Any]:
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, figure.add_subplot()
-
-
-def _bound(interval: JSON, side: str) -> float:
-    return float(interval[side] if interval[side] is not None else interval["mean"])

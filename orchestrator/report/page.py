@@ -2,12 +2,14 @@
 
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from ...records import JSON
 from ..recipes.cola_records import ItemRecord, reported_path
 from ..recipes.cola_stats import statement
-from .figures import budget_figure, layer_figure, length_figure, pareto_figure, svg
+from .drawing import svg
+from .figures import budget_figure, layer_figure, length_figure, pareto_figure
+from .template import environment, interval, percent, points, thousands
+
+__all__ = ["interval", "percent", "points", "render", "thousands"]
 
 SHOWN = 60
 """Items in the table of the page; result.json holds all."""
@@ -15,48 +17,20 @@ SHOWN = 60
 
 def render(result: dict[str, JSON], timing: dict[str, JSON]) -> str:
     """Return the page of a result; `timing` may be empty."""
-    environment = Environment(
-        loader=PackageLoader("plait.orchestrator.report", "templates"), autoescape=True, undefined=StrictUndefined
-    )
-    environment.filters |= {"percent": percent, "interval": interval, "points": points, "thousands": thousands}
     summary = result["summary"]
-    return environment.get_template("cola.html.j2").render(
-        result=result,
-        summary=summary,
-        timing=timing,
-        statement=statement(summary) if summary["items"] else "No item was scored.",
-        figures=_figures(summary) if summary["items"] else [],
-        rows=[_row(ItemRecord.from_json(item), summary["rule"]) for item in result["items"][:SHOWN]],
-        cost=_cost(timing),
+    return (
+        environment()
+        .get_template("cola.html.j2")
+        .render(
+            result=result,
+            summary=summary,
+            timing=timing,
+            statement=statement(summary) if summary["items"] else "No item was scored.",
+            figures=_figures(summary) if summary["items"] else [],
+            rows=[_row(ItemRecord.from_json(item), summary["rule"]) for item in result["items"][:SHOWN]],
+            cost=_cost(timing),
+        )
     )
-
-
-def percent(value: float | None) -> str:
-    """Return a share as a percentage with one decimal."""
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def interval(value: dict[str, Any] | None) -> str:
-    """Return `61.0 % [51.0, 71.0]`, a share with its 95 % interval."""
-    if value is None or value["mean"] is None:
-        return "–"
-    if value["low"] is None:
-        return percent(value["mean"])
-    return f"{100 * value['mean']:.1f} % [{100 * value['low']:.1f}, {100 * value['high']:.1f}]"
-
-
-def points(value: dict[str, Any] | None) -> str:
-    """Return `+3.0 [-1.0, 7.0]`, a difference in percentage points with its 95 % interval."""
-    if value is None or value["mean"] is None:
-        return "–"
-    if value["low"] is None:
-        return f"{100 * value['mean']:+.1f}"
-    return f"{100 * value['mean']:+.1f} [{100 * value['low']:+.1f}, {100 * value['high']:+.1f}]"
-
-
-def thousands(value: float) -> str:
-    """Return a count with thin spaces."""
-    return f"{value:,.0f}".replace(",", "\u202f")
 
 
 def _figures(summary: dict[str, JSON]) -> list[dict[str, str]]:
