@@ -1,12 +1,12 @@
 """Sixteen answers at once on the host's batcher, against one at a time and against stock transformers.
 
-    python benchmarks/decode_batching.py [--answers 16] [--tokens 64] [--repeats 3]
+    python benchmarks/decode_batching.py [--answers 16] [--alone 4] [--tokens 48] [--repeats 3]
 
 Arms, each on the same chat prompts and with as many new tokens an answer (no end-of-text token): `together` is the
-batcher, one thread; `one` is the batcher with one request at a time; `stock` is `model.generate` over one left-padded
-batch on one thread, `stock_all_cores` the same with torch on all cores; `stock_one` is `model.generate` prompt by
-prompt, one thread. Repeats are interleaved. Equal bits of `together` and `one` are asserted, and how many answers of
-stock are the same is printed. Last line: JSON.
+batcher, one thread; `one` is the batcher with one request at a time, the first `--alone` of them; `stock` is
+`model.generate` over one left-padded batch on one thread, `stock_all_cores` the same with torch on all cores;
+`stock_one` is `model.generate` prompt by prompt, one thread. Repeats are interleaved, rates compared. That `together`
+and `one` give the same tokens is asserted, and how many answers of `stock` are the same is printed. Last line: JSON.
 """
 
 import argparse
@@ -66,7 +66,8 @@ def main() -> None:
     """Measure the arms in turn and print one JSON line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--answers", type=int, default=16)
-    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--alone", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -76,32 +77,32 @@ def main() -> None:
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = None, 0
     prompts = chat_prompts(AutoTokenizer.from_pretrained(folder), given.answers)
     count, tokens = given.answers, given.tokens
+    few = prompts[: given.alone]
     arms: dict[str, Callable[[], Tokens]] = {
         "together": lambda: ours(decoder, prompts, tokens, count),
         "stock": lambda: stock(model, prompts, tokens, count),
         "stock_all_cores": lambda: stock(model, prompts, tokens, count, cores),
-        "one": lambda: ours(decoder, prompts, tokens, 1),
-        "stock_one": lambda: stock(model, prompts, tokens, 1),
+        "one": lambda: ours(decoder, few, tokens, 1),
+        "stock_one": lambda: stock(model, few, tokens, 1),
     }
-    times: dict[str, list[float]] = {name: [] for name in arms}
-    answers: dict[str, Tokens] = {}
-    arms["together"]()  # warm
+    rates: dict[str, list[float]] = {name: [] for name in arms}
+    answers = {"together": arms["together"](), "one": arms["one"]()}  # equal answers first; this warms up too
+    assert answers["together"][: len(few)] == answers["one"], "an answer depends on its batch-mates"
     for _ in range(given.repeats):
         for name, arm in arms.items():
             start = time.perf_counter()
             answers[name] = arm()
-            times[name].append(time.perf_counter() - start)
-    assert answers["together"] == answers["one"], "an answer's bits depend on its batch-mates"
-    seconds = {name: statistics.median(taken) for name, taken in times.items()}
-    same = sum(mine == theirs for mine, theirs in zip(answers["together"], answers["stock_one"], strict=True))
+            rates[name].append(len(answers[name]) * tokens / (time.perf_counter() - start))
+    rate = {name: statistics.median(measured) for name, measured in rates.items()}
+    same = sum(mine == theirs for mine, theirs in zip(answers["together"], answers["stock"], strict=True))
     result = {
         "name": "decode_batching",
-        "ratio": round(seconds["one"] / seconds["together"], 2),
+        "ratio": round(rate["together"] / rate["one"], 2),
         "cores": cores,
-        "over_stock_batch": round(seconds["stock"] / seconds["together"], 2),
-        "over_stock_batch_all_cores": round(seconds["stock_all_cores"] / seconds["together"], 2),
-        "over_stock_one_at_a_time": round(seconds["stock_one"] / seconds["together"], 2),
-        "tokens_per_second": {name: round(count * tokens / taken, 1) for name, taken in seconds.items()},
+        "over_stock_batch": round(rate["together"] / rate["stock"], 2),
+        "over_stock_batch_all_cores": round(rate["together"] / rate["stock_all_cores"], 2),
+        "over_stock_one_at_a_time": round(rate["together"] / rate["stock_one"], 2),
+        "tokens_per_second": {name: round(median, 1) for name, median in rate.items()},
         "answers_as_stock": f"{same}/{count}",
         "prompt_tokens": [min(map(len, prompts)), max(map(len, prompts))],
     }

@@ -269,14 +269,17 @@ class Batcher:
 
     def _reuse(self, sequence: _Sequence) -> None:
         """Take the next blocks from the cache."""
+        before = sequence.read
         while sequence.read // BLOCK < sequence.usable:
             block = self._cache.get(sequence.chain[sequence.read // BLOCK])
             if block is None:
-                return
+                break
             sequence.kv.load_rows(block)
             sequence.read += BLOCK
             sequence.cached += BLOCK
             self.counters.cached += BLOCK
+        if sequence.read > before:
+            self._cache.touch(sequence.chain[: sequence.read // BLOCK])
 
     def _block(self, sequence: _Sequence, start: int, stop: int) -> Piece:
         mask = None

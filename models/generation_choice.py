@@ -26,13 +26,15 @@ def draw(logits: Tensor, sampling: Sampling, index: int) -> int:
     """
     if sampling.temperature == 0:
         return int(logits.argmax())
-    chances = (logits.float() / sampling.temperature).softmax(dim=-1)
+    heated = (logits - logits.max()).double() / sampling.temperature  # the likeliest at 0: no temperature overflows
+    chances = heated.softmax(dim=-1)
     if sampling.top_p < 1:
         chances = torch.where(chances >= _least_in_nucleus(chances, sampling.top_p), chances, 0.0)
-    heights = chances.double().cumsum(dim=0)
+    heights = chances.cumsum(dim=0)
     point = generator(sampling.seed or 0, "token", index).random() * float(heights[-1])
-    # The first token whose height is above the point: one of no probability adds no height and is never taken.
-    return int(torch.searchsorted(heights, point, right=True))
+    # The first token whose height is above the point: one of no probability adds no height and is never taken. A
+    # point that rounding put at the very top is the last token that adds height.
+    return min(int(torch.searchsorted(heights, point, right=True)), int(torch.searchsorted(heights, heights[-1])))
 
 
 def _least_in_nucleus(chances: Tensor, top_p: float) -> float:
@@ -41,7 +43,7 @@ def _least_in_nucleus(chances: Tensor, top_p: float) -> float:
     while True:
         count = min(count, chances.shape[0])
         likeliest = chances.topk(count).values
-        reached = (likeliest.double().cumsum(dim=0) >= top_p).nonzero()
+        reached = (likeliest.cumsum(dim=0) >= top_p).nonzero()
         if len(reached):
             return float(likeliest[reached[0, 0]])
         if count == chances.shape[0]:

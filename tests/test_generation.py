@@ -173,6 +173,19 @@ def test_requests_that_begin_alike_compute_the_beginning_once(tiny):
     assert running.run(requests[:1])[0].cached == len(trunk)
 
 
+def test_a_beginning_in_use_outlives_what_was_asked_once(tiny):
+    def prompt(seed):
+        return GenerationRequest(tuple(random.Random(seed).randrange(3, 97) for _ in range(70)), Sampling(max_tokens=1))
+
+    block = 3 * 2 * 2 * 8 * BLOCK * 4  # layers, keys and values, heads, head_dim, tokens, bytes
+    running = batcher(tiny["llama"], cache_bytes=4 * block)
+    for seed in (0, 1, 0, 2, 0):
+        (answer,) = running.run([prompt(seed)])
+    assert answer.cached == 64
+    assert running.counters.evicted == 2
+    assert running.run([prompt(1)])[0].cached == 0
+
+
 def test_a_cancelled_request_leaves_and_the_others_go_on(tiny):
     requests = [GenerationRequest((4, 5, i), Sampling(max_tokens=12)) for i in range(3, 8)]
     expected = alone(tiny["llama"], requests)
@@ -235,6 +248,20 @@ class TestDraw:
         drawn = {draw(logits, Sampling(1.0, top_p, seed=3), index) for index in range(500)}
         assert drawn <= set(inside)
         assert len(drawn) > 1 or len(inside) == 1
+
+    @pytest.mark.parametrize("temperature", [1e-300, 1e-30, 1e30, 1e300])
+    def test_no_temperature_is_too_low_or_too_high(self, temperature):
+        logits = torch.tensor([1.0, 3.0, 2.0])
+        drawn = {draw(logits, Sampling(temperature, seed=2), index) for index in range(60)}
+        assert drawn == ({1} if temperature < 1 else {0, 1, 2})
+
+    def test_a_point_at_the_very_top_takes_a_token_of_some_probability(self, monkeypatch):
+        class Top:
+            def random(self):
+                return 1.0
+
+        monkeypatch.setattr("plait.models.generation_choice.generator", lambda *_: Top())
+        assert draw(torch.tensor([0.0, 1.0, -math.inf]), Sampling(1.0), 0) == 1
 
     def test_a_draw_depends_on_seed_and_index_alone(self):
         logits = torch.zeros(1000)
