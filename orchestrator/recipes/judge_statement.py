@@ -1,5 +1,6 @@
 """What the figures of a judge run mean, in sentences made of the numbers alone. Must not know rows."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ...agents.judges.panel import FEWEST_VOTES
@@ -40,8 +41,10 @@ def _agreement(summary: dict[str, JSON]) -> list[str]:
     ]
     standing = chance_standing(summary)
     if standing == "near chance":
+        # A wide interval around a fair kappa is a lack of items, not a proof that the judge is blind.
+        word = "near chance" if kappa["high"] < 0.2 else "near chance, or cannot be told from it on so few items"
         told.append(
-            f"That is near chance: the interval of kappa holds 0, and a coin would agree on "
+            f"That is {word}: the interval of kappa holds 0, and even draws would agree on "
             f"{_percent(summary['chance']['accuracy'])}."
         )
     elif standing == "below chance":
@@ -49,7 +52,7 @@ def _agreement(summary: dict[str, JSON]) -> list[str]:
     return told
 
 
-def chance_standing(summary: dict[str, JSON]) -> str:
+def chance_standing(summary: Mapping[str, JSON]) -> str:
     """Return `above chance`, `near chance` or `below chance`, by the interval of kappa; `unknown` without one."""
     kappa = judge(summary, "network")["kappa"]
     if kappa["low"] is None:
@@ -59,13 +62,13 @@ def chance_standing(summary: dict[str, JSON]) -> str:
     return "above chance" if kappa["low"] > 0 else "below chance"
 
 
-def beats(summary: dict[str, JSON], key: str) -> bool:
+def beats(summary: Mapping[str, JSON], key: str) -> bool:
     """Return whether the network is surely more accurate than another judge."""
     gap = judge(summary, key)["network_minus"]["accuracy"]
     return gap["low"] is not None and gap["low"] > 0
 
 
-def judge(summary: dict[str, JSON], key: str) -> dict[str, Any]:
+def judge(summary: Mapping[str, JSON], key: str) -> dict[str, Any]:
     """Return a line of the table of judges."""
     return next(one for one in summary["judges"] if one["key"] == key)
 
