@@ -34,13 +34,13 @@ class PullProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        self._end_bar()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show a stage, and its bytes where they are known."""
         if stage != self._stage:
-            self._bar.stop()
-            self._stage, self._task, self._shown = stage, None, time.monotonic()
+            self._end_bar()
+            self._stage, self._shown = stage, time.monotonic()
             self._console.print(f"model: {stage}", highlight=False)
         if stage == "done" or not (done or total):
             return
@@ -52,6 +52,11 @@ class PullProgress:
             self._shown = time.monotonic()
             of = f" of {total / 2**20:.1f}" if total else ""
             self._console.print(f"model: {stage} {done / 2**20:.1f}{of} MiB", highlight=False, soft_wrap=True)
+
+    def _end_bar(self) -> None:
+        if self._task is not None:  # to stop what never started would print an empty line in some versions of rich
+            self._bar.stop()
+            self._task = None
 
 
 class PullLines:
@@ -90,7 +95,8 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pull.__exit__(kind, error, trace)
-        self._bars.stop()
+        if self._task is not None:
+            self._bars.stop()
 
     def __call__(self, event: Event) -> None:
         """Show one event."""

@@ -58,6 +58,10 @@ def serving(hub: Hub) -> Iterator[Hub]:
             parts = unquote(urlsplit(self.path).path).strip("/").split("/")
             hub.asked.append(f"{self.command} /{'/'.join(parts)}")
             status, headers, content = answer(hub, parts)
+            start = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0]
+            if status == 200 and start.isdigit() and int(start):  # a client that goes on where it was cut off
+                headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+                status, content = 206, content[int(start) :]
             self.send_response(status)
             for name, value in {"Content-Length": len(content), **headers}.items():
                 self.send_header(name, str(value))
