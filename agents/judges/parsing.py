@@ -7,6 +7,7 @@ else repeats it, and counts for nothing. Pure text; must not know models.
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 _NUMBER = r"[*_`\"'<\[(\s]*(\d{1,2}(?:\.\d+)?)\.?[*_`\"'>\])\s]*(?:/\s*10|out\s+of\s+10|points?)?[*_`.\s]*"
 _SCORE = re.compile(
@@ -27,11 +28,11 @@ def scores(reply: str, material: Sequence[str]) -> tuple[float, float] | None:
         reply: The judge's text.
         material: What was under review: lines that stand in it are quotations.
     """
-    quoted = {_plain(line) for text in material for line in text.splitlines()}
+    quoted = [_plain_lines(text) for text in material]
     found: dict[str, float] = {}
     for line in reply.splitlines():
         match = _SCORE.match(line)
-        if match and _plain(line) not in quoted and LOWEST <= float(match[2]) <= HIGHEST:
+        if match and not any(_plain(line) in lines for lines in quoted) and LOWEST <= float(match[2]) <= HIGHEST:
             found[match[1]] = float(match[2])
     return (found["1"], found["2"]) if len(found) == 2 else None
 
@@ -58,6 +59,7 @@ def without_scores(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not _SCORE.match(line)).strip()
 
 
+@lru_cache(maxsize=1024)  # every neuron above reads the same reviews
 def exchanged(text: str) -> str:
     """Return a review with Assistant 1 and Assistant 2 exchanged, quotations left as they are."""
     parts = re.split(r"(\"[^\"\n]*\"|\u201c[^\u201d\n]*\u201d)", text)
@@ -67,6 +69,11 @@ def exchanged(text: str) -> str:
 def _exchange(text: str) -> str:
     other = {"1": "2", "2": "1"}
     return re.sub(r"\b(assistant)(\s+|-|_)([12])\b", lambda m: f"{m[1]}{m[2]}{other[m[3]]}", text, flags=re.IGNORECASE)
+
+
+@lru_cache(maxsize=256)  # every neuron of an item is read against the same material
+def _plain_lines(text: str) -> frozenset[str]:
+    return frozenset(map(_plain, text.splitlines()))
 
 
 def _plain(line: str) -> str:

@@ -6,15 +6,15 @@ part once. Knows messages; must not know graphs, models or scores.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+from jinja2 import DictLoader, Environment, StrictUndefined, TemplateError
 
 from ...errors import SpecError
 from ...models.chat import Message
@@ -23,6 +23,9 @@ from ...records import JSON, digest
 FILES = ("system", "material", "roles", "judge", "reviews", "labels", "prefill", "repair")
 LABELS = ("A", "B", "C")
 """What a judge that answers with one token says: the first, the second, neither."""
+
+KEPT = 512
+"""Rendered parts that are kept: the neurons of an item share most of their prompts, and items share the rest."""
 
 _MARKER = re.compile(r"<(/?)(assistant-(?:1|2|source)|reviews)>", re.IGNORECASE)
 
@@ -53,10 +56,14 @@ class Wording:
         if self.folder is not None and not self.folder.is_dir():
             raise SpecError("prompts", str(self.folder), "a folder of prompt files")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Send the texts themselves: a folder may not be there, or not the same, where a judge runs."""
+        return {"folder": self.folder, "_own": self._own, "_texts": self._texts}
+
     @cached_property
     def families(self) -> dict[str, dict[str, Any]]:
         """What each task family calls its things."""
-        families: dict[str, dict[str, Any]] = yaml.safe_load(self._text("families.yaml"))
+        families: dict[str, dict[str, Any]] = yaml.safe_load(self._texts["families.yaml"])
         wanted = {"source", "answer", "answers", "better", "close", "angles"}
         for name, family in families.items():
             if missing := wanted - set(family):
@@ -66,7 +73,7 @@ class Wording:
     @cached_property
     def hash(self) -> str:
         """SHA-256 over all templates: another wording is another judge."""
-        return digest({name: self._text(f"{name}.txt") for name in FILES} | {"families": self._text("families.yaml")})
+        return digest({name.partition(".")[0]: text for name, text in self._texts.items()})
 
     def family(self, name: str) -> dict[str, Any]:
         """Return the words of a family.
@@ -80,9 +87,8 @@ class Wording:
 
     def roles(self, family: str, query: str, first: str, second: str, limit: int | None) -> list[Message]:
         """Return the call that asks from which angles to judge."""
-        words = self.family(family)
-        example = words["angles"][0]
-        return [_user(self._render("roles", words, _material(query, first, second), limit=limit, example=example))]
+        example = self.family(family)["angles"][0]
+        return [_user(self._part("roles", family, (query, first, second), (("limit", limit), ("example", example))))]
 
     def review(
         self, family: str, query: str, first: str, second: str, angles: Sequence[str], *, labels: bool = False,
@@ -101,33 +107,52 @@ class Wording:
             own: Which of them are this neuron's own, from 1.
             hygiene: Warn of majorities.
         """
-        words, material = self.family(family), _material(query, first, second)
-        parts = [self._render("material", words, material)]
+        parts = [self._part("material", family, (query, first, second))]
         if reviews:
-            shown = [Review(review.angle, fenced(review.text)) for review in reviews]
-            parts.append(self._render("reviews", words, reviews=shown, own=list(own), hygiene=hygiene))
-        parts.append(self._render("labels" if labels else "judge", words, angles=list(angles)))
-        return [{"role": "system", "content": self._render("system", words)}, _user("\n".join(parts))]
+            values = (("reviews", tuple(reviews)), ("own", tuple(own)), ("hygiene", hygiene))
+            parts.append(self._part("reviews", family, None, values))
+        parts.append(self._part("labels" if labels else "judge", family, None, (("angles", tuple(angles)),)))
+        return [{"role": "system", "content": self._part("system", family)}, _user("\n".join(parts))]
 
     def prefill(self, family: str) -> Message:
         """Return how a judge's one-letter answer begins, for models that go on with a turn of theirs."""
-        return {"role": "assistant", "content": self._render("prefill", self.family(family))}
+        return {"role": "assistant", "content": self._part("prefill", family)}
 
     def repair(self, family: str) -> Message:
         """Return what is said to a judge whose scores could not be read."""
-        return _user(self._render("repair", self.family(family)))
+        return _user(self._part("repair", family))
 
-    def _render(self, name: str, words: dict[str, Any], material: dict[str, str] | None = None, **values: Any) -> str:
+    @cached_property
+    def _part(self) -> Callable[..., str]:
+        """`_render`, each part once as long as it is kept."""
+        return lru_cache(maxsize=KEPT)(self._render)
+
+    def _render(
+        self, name: str, family: str, material: tuple[str, str, str] | None = None,
+        values: tuple[tuple[str, Any], ...] = (),
+    ) -> str:  # fmt: skip
+        """Return a template's text; what others wrote (query, first, second; reviews, angles) is fenced."""
+        given: dict[str, Any] = {**self.family(family), **dict(values)}
+        if material is not None:
+            given |= zip(("query", "first", "second"), map(fenced, material), strict=True)
+        if "reviews" in given:
+            given["reviews"] = [Review(fenced(review.angle), fenced(review.text)) for review in given["reviews"]]
+        if "angles" in dict(values):  # those of the call; a family's own are nobody's but ours
+            given["angles"] = [fenced(angle) for angle in given["angles"]]
         try:
-            return self._templates.get_template(f"{name}.txt").render({**words, **(material or {}), **values}).strip()
+            return self._templates.get_template(f"{name}.txt").render(given).strip()
         except TemplateError as error:
             raise SpecError(f"prompts: {name}.txt", str(error), "a Jinja template of the documented names") from error
 
     @cached_property
     def _templates(self) -> Environment:
-        folders = [str(folder) for folder in (self.folder, self._own) if folder is not None]
         # Not a web page: what is sent is text, and what could break out of its place is fenced.
-        return Environment(loader=FileSystemLoader(folders), undefined=StrictUndefined, autoescape=False)
+        return Environment(loader=DictLoader(self._texts), undefined=StrictUndefined, autoescape=False)
+
+    @cached_property
+    def _texts(self) -> dict[str, str]:
+        """The files, read once: what the hash covers is what is sent, whoever edits them meanwhile."""
+        return {name: self._text(name) for name in (*(f"{name}.txt" for name in FILES), "families.yaml")}
 
     def _text(self, name: str) -> str:
         for folder in (self.folder, self._own):
@@ -139,10 +164,6 @@ class Wording:
 def fenced(text: str) -> str:
     """Return text that cannot close or open a marker."""
     return _MARKER.sub(lambda match: f"[{match[1]}{match[2]}]", text).strip()
-
-
-def _material(query: str, first: str, second: str) -> dict[str, str]:
-    return {"query": fenced(query), "first": fenced(first), "second": fenced(second)}
 
 
 def _user(content: str) -> Message:
