@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from ..errors import SpecError
 
@@ -32,6 +32,12 @@ class Limits:
             value = getattr(self, limit.name)
             if value is not None and value < 0:
                 raise SpecError(f"budget.{limit.name}", value, "0 or more")
+
+    def less(self, spent: Mapping[str, float]) -> "Limits":
+        """Return what is left of each amount once `spent` is taken away."""
+        left = {name: max(0, limit - spent[name]) for name in _COUNTED if (limit := getattr(self, name)) is not None}
+        whole = {name: value if name == "usd" else int(value) for name, value in left.items()}
+        return replace(self, **whole)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,9 +116,11 @@ class Metered:
             self.usd += self.price.of(usage)
 
     async def _failed(self, error: CallFailed, messages: Sequence[Message], most: int) -> None:
-        """Count a call that gave no answer; one that timed out may be billed all the same, so it counts whole."""
-        billed = error.reason == "Timeout"
-        self._count(Usage(await self.model.count_tokens(messages), most) if billed else Usage())
+        """Count a call that gave no answer: what it says was billed; whole where it timed out, since it may be."""
+        if error.usage is None and error.reason == "Timeout":
+            self._count(Usage(await self.model.count_tokens(messages), most))
+        else:
+            self._count(error.usage or Usage())
 
 
 @dataclass

@@ -65,8 +65,9 @@ class Shard:
         ledger = Ledger(self._plan.ledger)
         try:
             graphs = [self._plan.build(item) for item in items]
+            workers = await asyncio.to_thread(self._plan.open_workers)  # it may wait for hosts to load
             self._run = GraphRun(
-                graphs, self._plan.open_workers(), ledger, budget=Budget(self._plan.limits), events=self._told,
+                graphs, workers, ledger, budget=Budget(self._plan.limits), events=self._told,
                 item_limits=self._plan.item_limits, policy=self._plan.policy, run_id=self._run_id,
             )  # fmt: skip
             result = await self._run.run_async()

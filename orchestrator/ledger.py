@@ -79,6 +79,11 @@ class Ledger:
         with self._errors():
             migrate(self._engine, self.name, read_only=read_only)
 
+    @property
+    def url(self) -> str:
+        """Where it is, for others to open it too; may hold a password."""
+        return self._url
+
     def look_up(self, keys: Sequence[str], owner: str, lease: float) -> tuple[dict[str, Found], set[str]]:
         """Return what is known of `keys`, and those of the others that `owner` may compute from now on.
 
@@ -184,7 +189,8 @@ class Ledger:
 
     def _costs(self, table: sa.Table, run: str) -> list[dict[str, float]]:
         with self._errors(), self._reader.connect() as connection:
-            rows = connection.scalars(sa.select(table.c.cost).where(table.c.run == run))
+            mine = sa.or_(table.c.run == run, table.c.run.startswith(f"{run}/", autoescape=True))  # and its shards
+            rows = connection.scalars(sa.select(table.c.cost).where(mine))
             return [json.loads(cost) for cost in rows]
 
     def failures(self) -> list[Failed]:

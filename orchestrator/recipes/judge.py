@@ -6,23 +6,24 @@
 Knows the parts and wires them; how a graph runs or a panel is weighed is none of its business.
 """
 
+import asyncio
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ...agents.judges.network import Item, Judges
-from ...agents.judges.wording import Wording
 from ...candidates import JudgeNetwork
 from ...errors import SpecError
 from ...graphs import Graph
-from ...records import JSON, generator
+from ...records import JSON, EventSink, generator
+from ..budget import Budget
 from ..calls import CallWorker
 from ..cluster import cluster
 from ..graph_run import GraphResult, GraphRun
+from ..graph_shards import ShardedRun, ShardPlan
 from ..ledger import Ledger
 from ..loops import run_blocking
 from ..paying import Policy
@@ -30,7 +31,8 @@ from ..runfolder import RunFolder, write_text
 from ..spec import as_json, validated
 from .base import MethodRun, budget_of, opened_ledger, rows_digest
 from .judge_data import Pair, load_pairs
-from .judge_models import Named, named, open_model
+from .judge_graphs import Asked, GraphMaker, wording
+from .judge_models import Named, named, open_models
 from .judge_records import ItemVerdict, Outcome, outcome_of, row
 from .judge_result import JudgeResult
 from .judge_spec import JudgeSpec
@@ -76,13 +78,12 @@ class Judge(MethodRun):
         elif data is not None:
             given["data"] = "inline"
         self.spec: JudgeSpec = validated(JudgeSpec, given, "judge")
-        self.wording = Wording(None if self.spec.prompts is None else Path(self.spec.prompts))
+        self.wording = wording(self.spec.prompts)
         for network in (self.spec.judges, *self.spec.beside.values()):
             self.wording.family(network.family)
         self._given = None if data is None or isinstance(data, str | Path) else data
         self._pairs: list[Pair] | None = None
         self._live: ExitStack | None = None
-        self._prefilled: frozenset[str] = frozenset()
 
     @property
     def pairs(self) -> list[Pair]:
@@ -148,21 +149,21 @@ class Judge(MethodRun):
         self, folder: RunFolder, ledger: Ledger, models: Sequence[Named], pairs: Sequence[Pair]
     ) -> tuple[list[ItemVerdict], GraphResult, Any]:
         """Run the network and its baselines over all items at once."""
-        budget = budget_of(self.spec.run.limits, ledger, folder.id)
-        run = self._graph_run(models, ledger, budget=budget, events=self._events, run_id=folder.id)
-        graphs = {
-            (pair.id, name): self._graph(network, pair, name, run)
+        asked: list[Asked] = [
+            (pair, name)
             for pair in pairs
-            for name, network in {"": self.spec.judges, **self.spec.beside}.items()
+            for name in ("", *self.spec.beside)
             if pair.response1.strip() and pair.response2.strip()
-        }
-        run.graphs = list(graphs.values())
+        ]
+        budget = budget_of(self.spec.run.limits, ledger, folder.id)
+        run = self._made(models, ledger, asked, budget=budget, events=self._events, run_id=folder.id)
         if self._stop:
             run.request_stop(self._stop)
         self._current = run
-        self._events("phase", {"phase": "judge", "strands": len(pairs), "total": len(graphs)})
+        self._events("phase", {"phase": "judge", "strands": len(pairs), "total": len(asked)})
         told = run.run()
         self._stop = self._stop or told.stop_reason
+        graphs = {(pair.id, name): graph for (pair, name), graph in zip(asked, told.graphs, strict=True)}
         sliced = self._slice(pairs)
         rows = []
         for pair in pairs:
@@ -170,20 +171,29 @@ class Judge(MethodRun):
             rows.append(row(pair, found.pop(""), found, sliced=pair.id in sliced))
         return rows, told, budget
 
-    def _graph_run(self, models: Sequence[Named], ledger: Ledger, **options: Any) -> GraphRun:
-        """Return a run over these models; what a network needs of them is asked first.
+    def _made(
+        self, models: Sequence[Named], ledger: Ledger, asked: Sequence[Asked], *, budget: Budget,
+        events: EventSink = lambda kind, fields: None, run_id: str = "judge",
+    ) -> GraphRun | ShardedRun:  # fmt: skip
+        """Return the run of these items over these models; what a network needs of them is asked first.
 
         Raises:
             SpecError: a network reads letters, and a model gives no log-probabilities.
         """
-        from ...models.prices import PriceTable
-
-        prices = None if self.spec.prices is None else PriceTable.load(self.spec.prices)
-        workers = [worker for model in models for worker in open_model(model, self.spec.run, prices)]
-        letters = any(network.scoring == "letters" for network in (self.spec.judges, *self.spec.beside.values()))
-        self._prefilled = self._checked(workers) if letters else frozenset()
-        policy = Policy(retries=self.spec.run.retries)
-        return GraphRun([], workers, ledger, item_limits=self.spec.run.item_limits, policy=policy, **options)
+        options, policy = self.spec.run, Policy(retries=self.spec.run.retries)
+        workers = open_models(models, options, self.spec.prices)
+        networks = {"": self.spec.judges, **self.spec.beside}
+        letters = any(network.scoring == "letters" for network in networks.values())
+        prefilled = self._checked(workers) if letters else frozenset()
+        names = tuple(dict.fromkeys(worker.pool for worker in workers))
+        make = GraphMaker(networks, names, self.spec.prompts, self.spec.seed, prefilled)
+        if options.shards == 1:
+            graphs, items = [make(one) for one in asked], options.item_limits
+            return GraphRun(graphs, workers, ledger, budget, items, events, policy, run_id)
+        opened = partial(open_models, models, options.share(options.shards), self.spec.prices)
+        limits = options.limits.less(budget.spent)
+        plan = ShardPlan(make, opened, ledger.url, limits, options.item_limits, policy, run_id)
+        return ShardedRun(asked, plan, options.shards, events)
 
     def _checked(self, workers: Sequence[CallWorker]) -> frozenset[str]:
         """Return the models that go on with an answer begun for them; refuse those without log-probabilities."""
@@ -196,12 +206,6 @@ class Judge(MethodRun):
             if capabilities.continues:
                 goes_on.add(worker.pool)
         return frozenset(goes_on)
-
-    def _graph(self, network: JudgeNetwork, pair: Pair, name: str, run: GraphRun) -> Graph:
-        models = tuple(dict.fromkeys(worker.pool for worker in run.workers))
-        judges = Judges(network, models, self.wording, self.spec.seed, self._prefilled)
-        item = Item(pair.id, pair.query, pair.response1, pair.response2)
-        return Graph(f"{pair.id}/{name}" if name else pair.id, judges.nodes(item))
 
     def _slice(self, pairs: Sequence[Pair]) -> set[str]:
         """Return the ids that anything may be fitted on, drawn by seed among those with a label."""
@@ -237,20 +241,17 @@ class Judge(MethodRun):
             return outcome_of(None, "EmptyAnswer")
         if self._live is None:
             self._live = ExitStack()
-            self._comparing = self._open_for_comparing(self._live, address)
-        run = self._comparing
-        graph = self._graph(self.spec.judges, Pair(id="pair", query=question, response1=a, response2=b), "", run)
-        await replace(run, graphs=[graph]).run_async()
+            models = [named(text, self._pulling) for text in self.spec.model]
+            if cpus := self._cpus(models):
+                self._live.enter_context(cluster(address, cpus=cpus))
+            place = self._live.enter_context(tempfile.TemporaryDirectory())
+            self._compared = Ledger(self.spec.run.ledger or Path(place) / "ledger.db"), models
+            self._live.callback(self._compared[0].close)
+        ledger, models = self._compared
+        pair = Pair(id="pair", query=question, response1=a, response2=b)
+        run = await asyncio.to_thread(self._made, models, ledger, [(pair, "")], budget=Budget(self.spec.run.limits))
+        (graph,) = (await run.run_async()).graphs
         return outcome_of(graph)
-
-    def _open_for_comparing(self, live: ExitStack, address: str | None) -> GraphRun:
-        models = [named(text, self._pulling) for text in self.spec.model]
-        if cpus := self._cpus(models):
-            live.enter_context(cluster(address, cpus=cpus))
-        place = live.enter_context(tempfile.TemporaryDirectory())
-        ledger = Ledger(self.spec.run.ledger or Path(place) / "ledger.db")
-        live.callback(ledger.close)
-        return self._graph_run(models, ledger)
 
     def close(self) -> None:
         """Give up what `compare` opened."""

@@ -63,6 +63,19 @@ def named(text: str, progress: "Progress | None" = None) -> Named:
     return Named(text, "host", text, local=ensure(text, progress=progress))
 
 
+def open_models(models: Sequence[Named], options: "JudgeRunOptions", prices: str | None) -> list[CallWorker]:
+    """Return the workers of all models of a run; `prices` is the file of a price table.
+
+    Raises:
+        SpecError: the table cannot be read, or money is limited and a model has no price.
+        ClusterError: a host cannot be placed.
+    """
+    from ...models.prices import PriceTable
+
+    table = None if prices is None else PriceTable.load(prices)
+    return [worker for model in models for worker in open_model(model, options, table)]
+
+
 def open_model(model: Named, options: "JudgeRunOptions", prices: "PriceTable | None") -> list[CallWorker]:
     """Return the workers of a model: one an endpoint, one a host replica.
 

@@ -17,6 +17,8 @@ class JudgeRunOptions(BaseModel):
 
     actors: PositiveInt = 2
     """Model hosts of each local model, one core each on the CPU; endpoints need none."""
+    shards: PositiveInt = 1
+    """Processes that the items are spread over; 1 runs them in this one, more are actors of the cluster."""
     concurrency: PositiveInt = 64
     """Calls in flight at most, at each model; how many of them are used is learnt from its answers."""
     requests_per_minute: PositiveInt | None = None
@@ -50,6 +52,15 @@ class JudgeRunOptions(BaseModel):
         return Limits(
             calls=self.budget_calls, tokens=self.budget_tokens, usd=self.budget_usd, seconds=self.budget_seconds
         )
+
+    def share(self, of: int) -> "JudgeRunOptions":
+        """Return the options of one of `of` processes that call the same models: their rates divided."""
+
+        def part(limit: int | None) -> int | None:
+            return None if limit is None else max(1, limit // of)
+
+        rates = ("concurrency", "requests_per_minute", "tokens_per_minute")
+        return self.model_copy(update={name: part(getattr(self, name)) for name in rates})
 
     @property
     def item_limits(self) -> Limits | None:
