@@ -98,6 +98,8 @@ def fingerprint(pairs: Sequence[Pair]) -> str:
 
 def findings(summary: Mapping[str, JSON]) -> list[str]:
     """Return what is amiss with the judge on one set, the worst first; a judge below longer answers is named first."""
+    if not summary["judges"]:
+        return ["no labelled item to report on"]
     ours, controls = judge(summary, "network"), [(key, judge(summary, key)) for key in ("longer", "majority")]
     if not ours["judged"]:
         return ["no verdict"]
@@ -113,23 +115,28 @@ def findings(summary: Mapping[str, JSON]) -> list[str]:
 
 def audit_rows(results: Mapping[str, Mapping[str, JSON]]) -> list[dict[str, Any]]:
     """Return a row a set: items, the network beside the longer answer and the majority class, what is amiss."""
-    rows = []
-    for name, summary in results.items():
-        lines = {key: judge(summary, key) for key in ("network", "longer", "majority")}
-        rows.append({
-            "set": name,
-            "items": summary["reported"],
-            "judged": lines["network"]["judged"],
-            "accuracy": lines["network"]["accuracy"],
-            "kappa": lines["network"]["kappa"],
-            "longer": lines["longer"]["accuracy"],
-            "longer_kappa": lines["longer"]["kappa"],
-            "majority": lines["majority"]["accuracy"],
-            "minus_longer": lines["longer"]["network_minus"]["accuracy"],
-            "n_eff": None if summary["panel"] is None else summary["panel"]["n_eff"],
-            "findings": findings(summary),
-        })  # fmt: skip
-    return rows
+    return [_row(name, summary) for name, summary in results.items()]
+
+
+def _row(name: str, summary: Mapping[str, JSON]) -> dict[str, Any]:
+    lines = {key: judge(summary, key) for key in ("network", "longer", "majority")} if summary["judges"] else {}
+
+    def figure(key: str, metric: str) -> Interval:
+        return lines[key][metric] if lines else {"mean": None, "low": None, "high": None, "n": 0}
+
+    return {
+        "set": name,
+        "items": summary["reported"],
+        "judged": lines["network"]["judged"] if lines else 0,
+        "accuracy": figure("network", "accuracy"),
+        "kappa": figure("network", "kappa"),
+        "longer": figure("longer", "accuracy"),
+        "longer_kappa": figure("longer", "kappa"),
+        "majority": figure("majority", "accuracy"),
+        "minus_longer": lines["longer"]["network_minus"]["accuracy"] if lines else figure("longer", "accuracy"),
+        "n_eff": None if summary["panel"] is None else summary["panel"]["n_eff"],
+        "findings": findings(summary),
+    }
 
 
 def audit_table(results: Mapping[str, Mapping[str, JSON]]) -> Table:
