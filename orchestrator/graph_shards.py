@@ -133,7 +133,8 @@ class ShardedRun:
         calls = [handle.run.remote(share) for handle, share in zip(handles, shares, strict=True)]
         watching = asyncio.create_task(self._watch(handles))
         try:
-            told = [await self._finished(actor, plan, number, handles, calls, shares) for number in range(self.shards)]
+            finished = (self._finished(actor, plan, number, handles, calls, shares) for number in range(self.shards))
+            told = await asyncio.gather(*finished)
         finally:
             watching.cancel()
             for handle in handles:
