@@ -217,6 +217,15 @@ def test_probabilities_are_confidence_where_letters_were_asked():
     assert one["before"]["ece"] == pytest.approx(0.3)  # always right at 0.7
 
 
+def test_a_neuron_is_right_where_its_merged_orders_are_although_its_votes_conflict():
+    sure = {"12": {"first": 0.7, "second": 0.2, "tie": 0.1}, "21": {"first": 0.45, "second": 0.4, "tie": 0.15}}
+    cast = [b.model_copy(update=sure[b.order]) for b in outcome([("model1", "model2")] * 2).ballots]
+    found = outcome([("model1", "model2")] * 2).model_copy(update={"ballots": tuple(cast), "verdict": "model1"})
+    panel = summarise([row(str(i), "model1", [], network=found) for i in range(4)])["panel"]
+    assert [one["accuracy"]["mean"] for one in panel["neurons"]] == [1, 1]
+    assert panel["single"]["mean"] == 0.5
+
+
 def test_accuracy_by_votes_is_the_mean_over_all_orders_of_the_neurons(reported, summary):
     found = {rule["name"]: rule for rule in summary["by_votes"]["rules"]}
     rules = {"2 votes": Fixed(2), "4 votes": Fixed(4), "all votes": None, "lead 2": Lead(2), "lossless": Lossless()}

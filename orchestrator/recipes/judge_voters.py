@@ -12,11 +12,16 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from ...agents.judges.decision import Ballots, decide
 from ...agents.judges.verdicts import CODES, Floats, Label
+from ...candidates import JudgeNetwork
 from .judge_records import ItemVerdict, Outcome, vote_of
 
 SHARED = 0.8
 """Share of the items on which a neuron must have been asked to belong to the panel."""
+
+PLAIN = JudgeNetwork()
+"""Merges the orders of a neuron; how neurons are pooled plays no part in that."""
 
 By = Literal["angle", "place"]
 BYS: tuple[By, ...] = get_args(By)
@@ -36,6 +41,8 @@ class Panel:
         by: What tells them apart.
         rows: Items on which each of them was asked.
         votes: [rows, neurons, 2], codes of the two orders, un-swapped; NaN where the call failed.
+        merged: [rows, neurons], one code a neuron, its orders merged as the network merges them; NaN unless both
+            answered.
         keys: Of the neurons, to find their votes on other rows.
     """
 
@@ -43,6 +50,7 @@ class Panel:
     by: By
     rows: tuple[ItemVerdict, ...]
     votes: Floats
+    merged: Floats
     keys: tuple[Key, ...]
 
     @property
@@ -54,11 +62,6 @@ class Panel:
     def owners(self) -> list[int]:
         """[2 neurons], the neuron of each voter."""
         return [neuron for neuron in range(len(self.names)) for _ in range(2)]
-
-    @property
-    def merged(self) -> Floats:
-        """[rows, neurons]: the sign of both orders' sum, so 0 where they conflict; NaN unless both voted."""
-        return np.asarray(np.sign(self.votes.sum(2)))
 
     def votes_on(self, rows: Sequence[ItemVerdict]) -> Floats:
         """Return [rows, 2 neurons] of any rows; NaN also where a neuron was not asked."""
@@ -86,7 +89,8 @@ def _made(voted: Sequence[ItemVerdict], keys: Sequence[Key], by: By) -> Panel:
     homes = _homes(voted, by)
     rows = tuple(row for row in voted if all(_asked(row.network, key, homes, by) for key in keys))
     several = len({model for _, model, _ in keys}) > 1
-    return Panel(tuple(_name(key, several) for key in keys), by, rows, _array(rows, keys, by), tuple(keys))
+    names = tuple(_name(key, several) for key in keys)
+    return Panel(names, by, rows, _array(rows, keys, by), _merged(rows, keys, by), tuple(keys))
 
 
 def first_layer(outcome: Outcome) -> int:
@@ -158,6 +162,18 @@ def _array(rows: Sequence[ItemVerdict], keys: Sequence[Key], by: By) -> Floats:
                 if order in found.get(key, {}):
                     votes[place, column, side] = CODES[found[key][order]]
     return votes
+
+
+def _merged(rows: Sequence[ItemVerdict], keys: Sequence[Key], by: By) -> Floats:
+    """Return the sign of each neuron's margin, both orders together, without a tie band."""
+    codes = np.full((len(rows), len(keys)), np.nan)
+    for place, row in enumerate(rows):
+        layer, numbers = first_layer(row.network), {key: n for n, key in _places(row.network, by).items()}
+        for column, key in enumerate(keys):
+            own = [b for b in row.network.ballots if b.layer == layer and b.neuron == numbers.get(key)]
+            margin = decide(Ballots(cast=tuple(own), expected=2), PLAIN).margin
+            codes[place, column] = np.nan if margin is None else np.sign(margin)
+    return codes
 
 
 def _name(key: Key, several: bool) -> str:

@@ -108,7 +108,7 @@ def reliability_figure(summary: dict[str, JSON]) -> Figure | None:
     axes.set_ylim(-0.02, 1.03)
     axes.set_xlabel(f"confidence: {found['of']} of the verdict")
     axes.set_ylabel("share that is right")
-    for handle in axes.legend(frameon=False, fontsize=8, loc="upper left").legend_handles:
+    for handle in axes.legend(frameon=False, fontsize=8).legend_handles:
         handle.set_sizes([30])
     return figure
 

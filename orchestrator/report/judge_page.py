@@ -17,7 +17,7 @@ from .judge_figures import (
     reliability_figure,
     votes_figure,
 )
-from .template import environment
+from .template import environment, percent
 
 SHOWN = 60
 """Items that can be opened on the page; result.json holds all."""
@@ -81,9 +81,7 @@ def _figures(summary: dict[str, JSON], timing: dict[str, JSON]) -> list[dict[str
     made = [
         ("Agreement with people", "Share of verdicts that are the human label, with 95 % bootstrap intervals over "
          "items. Grey judges read nothing.", agreement_figure(summary)),
-        ("The order of the answers", "Flip rate: how often the verdict changes when the answers are exchanged. Lean: "
-         "+1 if the answer shown first always wins, −1 if the second does. The network asks both orders and merges "
-         "them; shown is what it would say after one.", position_figure(summary)),
+        ("The order of the answers", _position_caption(summary), position_figure(summary)),
         ("The length of the answers", "Of verdicts that are no tie, how many go to the longer answer."
          + (" Above people it goes by length more than they do." if summary["judges"] else ""), length_figure(summary)),
         ("Can its confidence be believed?", _calibration_caption(summary), reliability_figure(summary)),
@@ -95,6 +93,22 @@ def _figures(summary: dict[str, JSON], timing: dict[str, JSON]) -> list[dict[str
     return [
         {"title": title, "caption": caption, "svg": svg(figure, title)} for title, caption, figure in made if figure
     ]
+
+
+def _position_caption(summary: dict[str, JSON]) -> str:
+    text = (
+        "Flip rate: how often the verdict changes when the answers are exchanged. Lean: +1 if the answer shown first "
+        "always wins, −1 if the second does. The network asks both orders and merges them; shown is what it would say "
+        "after one."
+    )
+    found = summary["position"]["consistency"]
+    if found is None or found["accuracy_agreeing"] is None:
+        return text
+    return (
+        f"{text} Its two orders agree on {percent(found['agreeing'])} of the items; there it is right "
+        f"{percent(found['accuracy_agreeing'])} of the time, against {percent(found['accuracy_single'])} for one order "
+        "over all items. Agreeing with itself is not being right."
+    )
 
 
 def _calibration_caption(summary: dict[str, JSON]) -> str:
