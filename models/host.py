@@ -17,6 +17,7 @@ from ..records import JSON, Failed, Outcome, Request, Scored, digest
 from .chat import Message
 from .evaluator import OptionScorer, ScorerSpec
 from .host_generation import HostGeneration
+from .memory import give_back_freed_memory
 
 NAMESPACE = "plait"
 
@@ -94,6 +95,7 @@ class Host:
         self._folder = weights_folder(local, spec.scorer.dtype)
         self.spec = spec
         self._scorer = self._thread.submit(OptionScorer.load, self._folder, spec.scorer, spec.cache_bytes).result()
+        give_back_freed_memory()
         self._generation: Future[HostGeneration] | None = None
         self._calls: list[_Call] = []
         self._waiting = 0
