@@ -43,6 +43,7 @@ from plait.orchestrator.limiter import Limiter
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 ANGLES = ("Accuracy", "Relevance", "Depth", "Clarity", "Coverage", "Tone")
 ITEMS, IN_FLIGHT, LATENCY, CALLS = 20, 64, 0.05, 1 + 2 * 6 * 2
+WORDING = Wording()
 
 Asked = list[tuple[list[Message], Sampling]]
 
@@ -91,7 +92,7 @@ class Noted(EndpointChat):
 
 async def judged(model: EndpointChat, given: Sequence[Item]) -> tuple[float, list[Graph]]:
     """Return the seconds that a run into a new ledger took, and its graphs."""
-    judges = Judges(NETWORKS["paper"], (model.name,), Wording())
+    judges = Judges(NETWORKS["paper"], (model.name,), WORDING)
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "ledger.db")
         start = time.perf_counter()

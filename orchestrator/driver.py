@@ -7,8 +7,9 @@ come in one transaction (group commit). Only then is an outcome delivered: what 
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -75,6 +76,8 @@ class Driver:
         self._io = ThreadPoolExecutor(1, "ledger")
         self._tasks: dict[asyncio.Task[list[Outcome]], tuple[str, list[Job]]] = {}
         self._revivals: dict[asyncio.Task[None], str] = {}
+        self._ended: list[asyncio.Task[Any]] = []
+        self._woken = asyncio.Event()
         self._beat = self._polled = time.monotonic()
         self._admitted_at: float | None = None
         self._stopped = False
@@ -172,7 +175,7 @@ class Driver:
                 batch = self._core.next_batch(seat.name, pool, size, partial(self._admit, seat))
             if batch:
                 work = seat.worker.run([job.request for job in batch])
-                self._tasks[asyncio.ensure_future(work)] = (seat.name, batch)
+                self._tasks[self._watched(work)] = (seat.name, batch)
             if self._stopped:
                 return
 
@@ -201,15 +204,17 @@ class Driver:
         return Admission.STOP
 
     async def _record(self) -> None:
-        for task in [task for task in self._tasks if task.done()]:
-            self._collect(task)
-        for revival in [task for task in self._revivals if task.done()]:
-            self._revived(revival)
+        ended, self._ended = self._ended, []
+        for task in ended:
+            if task in self._tasks:
+                self._collect(task)
+            else:
+                self._revived(task)
         jobs, attempts = self._core.take_answered(), self._core.take_attempts()
-        ended = [(job, job.outcome) for job in jobs if job.outcome is not None]
+        answers = [(job, job.outcome) for job in jobs if job.outcome is not None]
         entries = [
             Entry(job.key, job.evaluator, outcome, self._run)
-            for job, outcome in [*attempts, *ended]
+            for job, outcome in [*attempts, *answers]
             if not (isinstance(outcome, Failed) and outcome.reason == UNPAID)
         ]
         if entries:
@@ -218,7 +223,7 @@ class Driver:
             self.counts.repeated += 1
             self._settle(job, failed.cost, whole=False)
             self._events("retry", {"reason": failed.reason, "detail": failed.detail, "attempt": job.attempts})
-        for job, outcome in ended:
+        for job, outcome in answers:
             self._end(job, outcome)
         self._core.recorded(jobs)
 
@@ -250,7 +255,7 @@ class Driver:
                     for budget in (self._budget, *job.held):
                         budget.release(job.price)
             if name not in self._revivals.values():
-                self._revivals[asyncio.ensure_future(self._seats[name].worker.revive())] = name
+                self._revivals[self._watched(self._seats[name].worker.revive())] = name
         else:
             self._core.answered(batch, outcomes, time.monotonic())
 
@@ -279,11 +284,25 @@ class Driver:
         for at in (self._core.waiting_until, self._admitted_at):
             if at is not None:
                 due.append(max(0.01, at - time.monotonic()))
-        pending: list[asyncio.Task[Any]] = [*self._tasks, *self._revivals]
-        if pending:
-            await asyncio.wait(pending, timeout=min(due), return_when=asyncio.FIRST_COMPLETED)
-        else:
-            await asyncio.sleep(min(due))
+        self._woken.clear()
+        if not self._ended:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(due)):
+                    await self._woken.wait()
+        ended = -1
+        while len(self._ended) > ended:  # answers of one burst are recorded, and flushed to the disk, together
+            ended = len(self._ended)
+            await asyncio.sleep(0)
+
+    def _watched(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Start work whose end wakes the driver."""
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(self._note)
+        return task
+
+    def _note(self, task: "asyncio.Task[Any]") -> None:
+        self._ended.append(task)
+        self._woken.set()
 
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._io, lambda: function(*args))

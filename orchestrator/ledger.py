@@ -98,24 +98,28 @@ class Ledger:
         missing = [key for key in keys if key not in found]
         if not missing or not lease:
             return found, set()
-        granted = self.claim(missing, owner, lease)
-        # Whoever held a claim before may have recorded between our look and our claim.
-        late = self.find(granted)
-        if late:
-            self.release(owner, list(late))
+        with self._writing(self._claimer) as connection:
+            granted = self._claim(connection, missing, owner, lease)
+            # Whoever held a claim before may have recorded between our look and our claim.
+            late = self._find(connection, granted)
+            if late:
+                self._release(connection, owner, list(late))
         return {**found, **late}, granted - set(late)
 
     def find(self, keys: Iterable[str]) -> dict[str, Found]:
         """Return what is known of `keys`; failures are not."""
+        with self._errors(), self._reader.connect() as connection:
+            return self._find(connection, keys)
+
+    def _find(self, connection: sa.Connection, keys: Iterable[str]) -> dict[str, Found]:
         found: dict[str, Found] = {}
         columns = (outcomes.c.key, outcomes.c["values"], outcomes.c.cost, outcomes.c.artifacts, outcomes.c.run)
-        with self._errors(), self._reader.connect() as connection:
-            for chunk in _chunks(list(keys)):
-                for key, values, cost, artifacts, run in connection.execute(
-                    sa.select(*columns).where(outcomes.c.key.in_(chunk))
-                ):
-                    scored = Scored(json.loads(values), json.loads(cost), tuple(json.loads(artifacts)))
-                    found[key] = Found(scored, run)
+        for chunk in _chunks(list(keys)):
+            for key, values, cost, artifacts, run in connection.execute(
+                sa.select(*columns).where(outcomes.c.key.in_(chunk))
+            ):
+                scored = Scored(json.loads(values), json.loads(cost), tuple(json.loads(artifacts)))
+                found[key] = Found(scored, run)
         return found
 
     def record(self, entries: Sequence[Entry], owner: str = "") -> None:
@@ -137,8 +141,7 @@ class Ledger:
                 connection.execute(self._insert(outcomes).on_conflict_do_nothing(), scored)
             if failed:
                 connection.execute(sa.insert(failures), failed)
-            for chunk in _chunks([entry.key for entry in entries]):
-                connection.execute(sa.delete(claims).where(claims.c.key.in_(chunk), claims.c.owner == owner))
+            self._release(connection, owner, [entry.key for entry in entries])
 
     def claim(self, keys: Sequence[str], owner: str, lease: float) -> set[str]:
         """Claim `keys` for `owner` for `lease` seconds; return those granted, expired claims of others included.
@@ -146,15 +149,18 @@ class Ledger:
         Raises:
             StoreError: the ledger cannot be written.
         """
+        with self._writing(self._claimer) as connection:
+            return self._claim(connection, keys, owner, lease)
+
+    def _claim(self, connection: sa.Connection, keys: Sequence[str], owner: str, lease: float) -> set[str]:
         now = time.time()
         granted: set[str] = set()
-        with self._writing(self._claimer) as connection:
-            for chunk in _chunks(keys):
-                connection.execute(sa.delete(claims).where(claims.c.key.in_(chunk), claims.c.expires < now))
-                rows = [{"key": key, "owner": owner, "expires": now + lease} for key in chunk]
-                connection.execute(self._insert(claims).on_conflict_do_nothing(), rows)
-                mine = sa.select(claims.c.key).where(claims.c.key.in_(chunk), claims.c.owner == owner)
-                granted.update(connection.scalars(mine))
+        for chunk in _chunks(keys):
+            connection.execute(sa.delete(claims).where(claims.c.key.in_(chunk), claims.c.expires < now))
+            rows = [{"key": key, "owner": owner, "expires": now + lease} for key in chunk]
+            connection.execute(self._insert(claims).on_conflict_do_nothing(), rows)
+            mine = sa.select(claims.c.key).where(claims.c.key.in_(chunk), claims.c.owner == owner)
+            granted.update(connection.scalars(mine))
         return granted
 
     def renew(self, owner: str, lease: float) -> None:
@@ -168,8 +174,11 @@ class Ledger:
             if keys is None:
                 connection.execute(sa.delete(claims).where(claims.c.owner == owner))
                 return
-            for chunk in _chunks(keys):
-                connection.execute(sa.delete(claims).where(claims.c.key.in_(chunk), claims.c.owner == owner))
+            self._release(connection, owner, keys)
+
+    def _release(self, connection: sa.Connection, owner: str, keys: Sequence[str]) -> None:
+        for chunk in _chunks(keys):
+            connection.execute(sa.delete(claims).where(claims.c.key.in_(chunk), claims.c.owner == owner))
 
     def counts(self) -> dict[str, int]:
         """Return how many outcomes, failures and claims there are."""
