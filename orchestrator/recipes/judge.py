@@ -226,7 +226,7 @@ class Judge(MethodRun):
         write_text(
             folder.path / "verdicts.jsonl", "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in plain)
         )
-        result = self._result(SCHEMA, resolved, summary=summarise(rows), items=plain)
+        result = self._result(SCHEMA, resolved, summary=summarise(rows, self.spec.judges), items=plain)
         timing = self._timing(budget, told.counts, told.cost, kinds=kinds_of(told.graphs))
         self._write(folder, result, timing, render)
         return JudgeResult(folder.path, result, timing)

@@ -65,9 +65,7 @@ class JudgeResult(MethodResult):
             for row in rows:
                 kappa = "–" if row["kappa"]["mean"] is None else f"{row['kappa']['mean']:.3f}"
                 coverage = "" if row.get("coverage") is None else f"{100 * row['coverage']:.0f} %"
-                table.add_row(
-                    row["name"], interval(row["accuracy"]), "–" if kappa is None else f"{kappa:.3f}", coverage
-                )
+                table.add_row(row["name"], interval(row["accuracy"]), kappa, coverage)
             console.print(table)
         console.print(f"\n{self.statement}", highlight=False)
         counts, cost = self.timing.get("counts", {}), self.timing.get("cost", {})
