@@ -11,14 +11,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .candidates import LayerPath
+    from .candidates import JudgeNetwork, LayerPath
     from .errors import PlaitError
+    from .graphs import Graph, Node
     from .models.decoder import LayeredDecoder
     from .models.executor import PathExecutor
     from .models.sources import ensure
+    from .orchestrator.graph_run import GraphRun
     from .orchestrator.ledger import Ledger
     from .orchestrator.recipes.cola import CoLa
     from .orchestrator.recipes.cola_result import CoLaResult
+    from .orchestrator.recipes.judge import Judge
+    from .orchestrator.recipes.judge_result import JudgeResult
     from .orchestrator.study import Strand, Study
     from .search.halving import SuccessiveHalving
     from .search.mcts import MCTS
@@ -30,6 +34,11 @@ __version__ = "0.1.0"
 _PLACES = {
     "CoLa": "orchestrator.recipes.cola",
     "CoLaResult": "orchestrator.recipes.cola_result",
+    "Graph": "graphs",
+    "GraphRun": "orchestrator.graph_run",
+    "Judge": "orchestrator.recipes.judge",
+    "JudgeNetwork": "candidates",
+    "JudgeResult": "orchestrator.recipes.judge_result",
     "LayerPath": "candidates",
     "LayeredDecoder": "models.decoder",
     "Ledger": "orchestrator.ledger",
@@ -41,6 +50,7 @@ _PLACES = {
     "Study": "orchestrator.study",
     "SuccessiveHalving": "search.halving",
     "TreeSearch": "search.tree",
+    "Node": "graphs",
     "ensure": "models.sources",
 }
 
@@ -48,9 +58,15 @@ __all__ = [
     "MCTS",
     "CoLa",
     "CoLaResult",
+    "Graph",
+    "GraphRun",
+    "Judge",
+    "JudgeNetwork",
+    "JudgeResult",
     "LayerPath",
     "LayeredDecoder",
     "Ledger",
+    "Node",
     "PathExecutor",
     "PlaitError",
     "RandomSearch",
