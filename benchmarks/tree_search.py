@@ -68,10 +68,26 @@ def measure(game: Nim, rounds: int, repeats: int) -> dict[str, object]:
     }
 
 
+def parallel(game: Nim, rounds: int, repeats: int, workers: int) -> dict[str, object]:
+    """Return how much faster so many processes are than one over the same rounds, starting them included."""
+    times: dict[int, list[float]] = {1: [], workers: []}
+    wins = 0
+    for repeat in range(repeats):
+        for count in (1, workers) if repeat % 2 else (workers, 1):
+            start = time.perf_counter()
+            move = MCTS(iterationLimit=rounds, seed=repeat, workers=count).search(game)
+            times[count].append(time.perf_counter() - start)
+            wins += count > 1 and (game.stones - move) % (game.most + 1) == 1
+    one, many = (statistics.median(times[count]) for count in (1, workers))
+    return {"workers": workers, "ratio": round(one / many, 3), "winning_first_moves": f"{wins}/{repeats}"}
+
+
 def main() -> None:
     """Time both in turn on each game and print one JSON line; the ratio is the middle game's."""
     games = [measure(game, 4000, 9) for game in GAMES]
-    print(json.dumps({"name": "tree_search", "ratio": games[1]["ratio"], "cores": os.cpu_count(), "games": games}))
+    both = parallel(GAMES[1], 40000, 5, 2)
+    result = {"name": "tree_search", "ratio": games[1]["ratio"], "cores": os.cpu_count(), "games": games}
+    print(json.dumps({**result, "parallel": both}))
 
 
 if __name__ == "__main__":

@@ -91,9 +91,12 @@ class MCTS:
         explorationConstant: The package's: the weight of the confidence term is this times sqrt(2).
         rolloutPolicy: Takes a state, returns a reward; random play unless given.
         seed: Every draw follows from it.
+        workers: Processes; each grows a tree of its own over its share of the rounds, and their roots are summed
+            (root parallelization, Chaslot et al., CG 2008). States and policy must pickle. The answer depends on
+            seed and workers.
 
     Raises:
-        SpecError: both limits, or neither, are given, or `iterationLimit` is below 1.
+        SpecError: both limits, or neither, are given, or `iterationLimit` or `workers` is below 1.
     """
 
     def __init__(
@@ -103,20 +106,54 @@ class MCTS:
         explorationConstant: float = 1 / math.sqrt(2),  # noqa: N803
         rolloutPolicy: Callable[[Any], float] | None = None,  # noqa: N803
         seed: int = 0,
+        workers: int = 1,
     ) -> None:
+        if workers < 1:
+            raise SpecError("MCTS.workers", workers, "1 or more")
         if (timeLimit is None) == (iterationLimit is None):
             raise SpecError("MCTS", f"timeLimit={timeLimit}, iterationLimit={iterationLimit}", "one of the two")
         if iterationLimit is not None and iterationLimit < 1:
             raise SpecError("MCTS.iterationLimit", iterationLimit, "1 or more")
         self._milliseconds, self._rounds, self._seed = timeLimit, iterationLimit, seed
         self._settings = TreeSettings(exploration=explorationConstant * math.sqrt(2), widening=None)
-        self._policy = rolloutPolicy
+        self._policy, self._workers = rolloutPolicy, workers
         self.root: Node | None = None
 
     def search(self, initialState: Any) -> Any:  # noqa: N803
         """Return the action with the best mean reward for the player to move; None where there is none."""
-        rng = generator(self._seed, "mcts")
-        tree = TreeSearch(_Game(initialState), 0, self._seed, self._settings)
+        if self._workers > 1:
+            return self._search_in_processes(initialState)
+        self.root = root = self._grow(initialState, self._rounds, 0).root
+        best = max(root.children, key=lambda child: root.sign * child.total / child.visits, default=None)
+        return None if best is None else best.state[0]
+
+    def _search_in_processes(self, state: Any) -> Any:
+        """Return the best action by the sums of several trees' roots."""
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+
+        shares: list[int | None] = [None] * self._workers
+        if self._rounds is not None:
+            shares = [(self._rounds + number) // self._workers for number in range(self._workers)]
+        with ProcessPoolExecutor(self._workers, get_context("spawn")) as pool:  # a fork would copy others' locks
+            roots = list(pool.map(self._root_sums, [state] * self._workers, shares, range(self._workers)))
+        actions = () if state.isTerminal() else list(state.getPossibleActions())
+        sums = [tuple(map(sum, zip(*(root[at] for root in roots), strict=True))) for at in range(len(actions))]
+        sign = _Game(state).sign((None, state))
+        seen = [at for at, (visits, _) in enumerate(sums) if visits]
+        return actions[max(seen, key=lambda at: sign * sums[at][1] / sums[at][0])] if seen else None
+
+    def _root_sums(self, state: Any, rounds: int | None, number: int) -> list[tuple[int, float]]:
+        """Return (visits, total reward) of each action of the root, in the state's own order."""
+        children = self._grow(state, rounds, number).root.children
+        actions = () if state.isTerminal() else list(state.getPossibleActions())
+        found = {actions.index(child.state[0]): child for child in children}
+        return [(found[at].visits, found[at].total) if at in found else (0, 0.0) for at in range(len(actions))]
+
+    def _grow(self, state: Any, limit: int | None, number: int) -> TreeSearch:
+        """Return the tree of so many rounds, or of as many as the time allows."""
+        rng = generator(self._seed, "mcts", *([number] if number else []))
+        tree = TreeSearch(_Game(state), 0, self._seed, self._settings)
         uniform = rng.random
 
         def draw(n: int) -> int:
@@ -124,14 +161,12 @@ class MCTS:
 
         until = math.inf if self._milliseconds is None else time.perf_counter() + self._milliseconds / 1000
         rounds = 0
-        while self._rounds is None or rounds < self._rounds:
+        while limit is None or rounds < limit:
             if rounds % CLOCK_EVERY == 0 and time.perf_counter() >= until:
                 break
             self._round(tree, rng, draw)
             rounds += 1
-        self.root = root = tree.root
-        best = max(root.children, key=lambda child: root.sign * child.total / child.visits, default=None)
-        return None if best is None else best.state[0]
+        return tree
 
     def _round(self, tree: TreeSearch, rng: random.Random, draw: Callable[[int], int]) -> None:
         """Go down to a new state or a terminal one, play it out, back its reward up."""

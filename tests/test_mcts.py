@@ -86,7 +86,15 @@ def test_time_limit_and_own_policy():
     assert MCTS(timeLimit=50, rolloutPolicy=lambda state: float(state.turns[:1] == (2,))).search(Ladder()) == 2
 
 
+def test_two_processes_solve_it_and_repeat_themselves():
+    for game, player in ((Nim(), 1), (Nim(15, -1), -1)):
+        moves = [MCTS(iterationLimit=6000, seed=3, workers=2).search(game) for _ in range(2)]
+        assert moves == [2, 2], player
+    assert MCTS(iterationLimit=100, workers=2).search(Nim(0)) is None
+
+
 def test_limits_are_checked():
-    for arguments in ({}, {"timeLimit": 1, "iterationLimit": 1}, {"iterationLimit": 0}):
+    wrong = {"iterationLimit": 10, "workers": 0}
+    for arguments in ({}, {"timeLimit": 1, "iterationLimit": 1}, {"iterationLimit": 0}, wrong):
         with pytest.raises(PlaitError):
             MCTS(**arguments)
