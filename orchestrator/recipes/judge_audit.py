@@ -134,7 +134,7 @@ def _row(name: str, summary: Mapping[str, JSON]) -> dict[str, Any]:
         "longer_kappa": figure("longer", "kappa"),
         "majority": figure("majority", "accuracy"),
         "minus_longer": lines["longer"]["network_minus"]["accuracy"] if lines else figure("longer", "accuracy"),
-        "n_eff": None if summary["panel"] is None else summary["panel"]["n_eff"],
+        "n_eff": None if summary["panel"] is None else summary["panel"]["least"],
         "findings": findings(summary),
     }
 

@@ -51,14 +51,17 @@ def labels_of(rows: Sequence[ItemVerdict]) -> list[Label]:
 def panel_worth(panel: Panel | None, rows: Sequence[ItemVerdict]) -> JSON:
     """Return how alike the neurons err and how many independent votes they are worth; None without a panel.
 
-    Correlation is between neurons whose orders were merged; effective votes are of single votes, two a neuron. A
-    call that failed is an error, a neuron that was not asked leaves its item out.
+    Effective votes are counted twice: of single votes, two a neuron, and of neurons whose orders were merged. A pull
+    to one place makes the two orders of a neuron err in opposite ways, which looks like independence and is none; so
+    `least` is the smaller of the two, and what may be claimed. A call that failed is an error, a neuron that was not
+    asked leaves its item out.
     """
     if panel is None or not panel.rows:
         return None
     labels = codes_of(labels_of(panel.rows))
     worth = effective_votes(error_correlation(panel.flat, labels))
     correlation = error_correlation(panel.merged, labels)
+    merged = effective_votes(correlation)
     right = (panel.merged == labels[:, None]).astype(float)
     return {
         "by": panel.by,
@@ -68,7 +71,14 @@ def panel_worth(panel: Panel | None, rows: Sequence[ItemVerdict]) -> JSON:
         "rho": _round(worth.rho),
         "n_eff": _round(worth.n_eff),
         "n_eff_range": _worth_range(panel.flat, labels),
-        "warning": worth.warning,
+        "merged": {
+            "votes": merged.votes,
+            "rho": _round(merged.rho),
+            "n_eff": _round(merged.n_eff),
+            "n_eff_range": _worth_range(panel.merged, labels),
+        },
+        "least": _least(worth.n_eff, merged.n_eff),
+        "warning": worth.warning or merged.warning,
         "neurons": [
             {"name": name, "cluster": int(group), "accuracy": mean_interval(list(right[:, place]), "neuron", name)}
             for place, (name, group) in enumerate(zip(panel.names, clusters(correlation), strict=True))
@@ -76,6 +86,11 @@ def panel_worth(panel: Panel | None, rows: Sequence[ItemVerdict]) -> JSON:
         "correlation": [[_round(value) for value in row] for row in correlation.tolist()],
         "single": mean_interval(list((panel.flat == labels[:, None]).mean(1)), "single-vote"),
     }
+
+
+def _least(*counts: float | None) -> float | None:
+    known = [count for count in counts if count is not None]
+    return _round(min(known)) if known else None
 
 
 def _worth_range(votes: Floats, labels: Floats) -> list[float] | None:

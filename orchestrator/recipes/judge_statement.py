@@ -96,12 +96,17 @@ def _against(summary: dict[str, JSON], key: str, control: str) -> str:
 
 def _worth(summary: dict[str, JSON]) -> str:
     panel = summary["panel"]
-    if panel is None or panel["n_eff"] is None:
+    if panel is None or panel["least"] is None:
         return ""
-    span = panel["n_eff_range"]
+    merged = panel["merged"]
+    what, worth, other = f"{panel['votes']} votes an item", panel, ""
+    if merged["n_eff"] is not None and merged["n_eff"] == panel["least"] and merged["votes"] > 1:
+        what, worth = f"{merged['votes']} neurons, the two orders of each merged,", merged
+        other = f"; its {panel['votes']} single votes look like {panel['n_eff']:.1f}" if panel["n_eff"] else ""
+    span = worth["n_eff_range"]
     told = f" (95 % range {span[0]:.1f} to {span[1]:.1f})" if span else ""
-    text = f"Its {panel['votes']} votes an item are worth {panel['n_eff']:.1f} independent ones{told}"
-    if panel["n_eff"] < FEWEST_VOTES:
+    text = f"Its {what} are worth {worth['n_eff']:.1f} independent votes{told}{other}"
+    if panel["least"] < FEWEST_VOTES:
         return f"{text}: the neurons err together, and more of the same kind would add little."
     return f"{text}."
 
