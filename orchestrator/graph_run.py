@@ -70,15 +70,26 @@ class GraphRun:
     _stop_reason: str = ""
 
     def run(self) -> GraphResult:
-        """Run to the end, from a script, a notebook or a thread."""
-        return run_blocking(self.run_async)
+        """Run to the end, from a script, a notebook or a thread; connections of models end with it."""
+        return run_blocking(self._run_alone)
 
     def request_stop(self, reason: str) -> None:
         """Start nothing new, record what is in flight, and end. Safe from signal handlers and other threads."""
         self._stop_reason = self._stop_reason or reason
 
+    async def close(self) -> None:
+        """Close the models' connections, which belong to the running loop; a later run opens new ones."""
+        for worker in self.workers:
+            await worker.model.close()
+
+    async def _run_alone(self) -> GraphResult:
+        try:
+            return await self.run_async()
+        finally:
+            await self.close()
+
     async def run_async(self) -> GraphResult:
-        """Run to the end."""
+        """Run to the end; models stay open."""
         started = time.monotonic()
         driver = Driver(
             None, self.workers, self.ledger, budget=self.budget, events=self.events, policy=self.policy, run=self.run_id

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from ...candidates import JudgeNetwork
 from ...errors import SpecError
 from ...graphs import Graph
+from ...models.chat import Capabilities, ChatModel
 from ...records import JSON, EventSink, generator
 from ..budget import Budget
 from ..calls import CallWorker
@@ -32,7 +33,7 @@ from ..spec import as_json, validated
 from .base import MethodRun, budget_of, opened_ledger, rows_digest
 from .judge_data import Pair, load_pairs
 from .judge_graphs import Asked, GraphMaker, wording
-from .judge_models import Named, named, open_models
+from .judge_models import Named, Ready, named, open_models
 from .judge_records import ItemVerdict, Outcome, outcome_of, row
 from .judge_result import JudgeResult
 from .judge_spec import JudgeSpec
@@ -136,17 +137,17 @@ class Judge(MethodRun):
             PlaitError: any of `errors.py`; what was paid for is in the ledger.
         """
         pairs, models = self.pairs, [named(text, self._pulling) for text in self.spec.model]
-        resolved = self._resolved(models)
+        resolved, ready = self._resolved(models), self._ready(models)
         with self._opened(out, address, resolved=resolved, rows=pairs, cpus=self._cpus(models)) as folder:
             ledger = opened_ledger(self.spec.run.ledger, folder)
             try:
-                rows, told, budget = self._judge(folder, ledger, models, pairs)
+                rows, told, budget = self._judge(folder, ledger, models, pairs, ready)
             finally:
                 ledger.close()
             return self._finish(folder, resolved, rows, told, budget)
 
     def _judge(
-        self, folder: RunFolder, ledger: Ledger, models: Sequence[Named], pairs: Sequence[Pair]
+        self, folder: RunFolder, ledger: Ledger, models: Sequence[Named], pairs: Sequence[Pair], ready: Ready
     ) -> tuple[list[ItemVerdict], GraphResult, Any]:
         """Run the network and its baselines over all items at once."""
         asked: list[Asked] = [
@@ -156,7 +157,7 @@ class Judge(MethodRun):
             if pair.response1.strip() and pair.response2.strip()
         ]
         budget = budget_of(self.spec.run.limits, ledger, folder.id)
-        run = self._made(models, ledger, asked, budget=budget, events=self._events, run_id=folder.id)
+        run = self._made(models, ledger, asked, ready, budget=budget, events=self._events, run_id=folder.id)
         if self._stop:
             run.request_stop(self._stop)
         self._current = run
@@ -172,8 +173,8 @@ class Judge(MethodRun):
         return rows, told, budget
 
     def _made(
-        self, models: Sequence[Named], ledger: Ledger, asked: Sequence[Asked], *, budget: Budget,
-        events: EventSink = lambda kind, fields: None, run_id: str = "judge",
+        self, models: Sequence[Named], ledger: Ledger, asked: Sequence[Asked], ready: Ready | None = None, *,
+        budget: Budget, events: EventSink = lambda kind, fields: None, run_id: str = "judge",
     ) -> GraphRun | ShardedRun:  # fmt: skip
         """Return the run of these items over these models; what a network needs of them is asked first.
 
@@ -181,10 +182,8 @@ class Judge(MethodRun):
             SpecError: a network reads letters, and a model gives no log-probabilities.
         """
         options, policy = self.spec.run, Policy(retries=self.spec.run.retries)
-        workers = open_models(models, options, self.spec.prices)
-        networks = {"": self.spec.judges, **self.spec.beside}
-        letters = any(network.scoring == "letters" for network in networks.values())
-        prefilled = self._checked(workers) if letters else frozenset()
+        workers = open_models(models, options, self.spec.prices, ready)
+        networks, prefilled = {"": self.spec.judges, **self.spec.beside}, self._checked(workers)
         names = tuple(dict.fromkeys(worker.pool for worker in workers))
         make = GraphMaker(networks, names, self.spec.prompts, self.spec.seed, prefilled)
         if options.shards == 1:
@@ -195,11 +194,27 @@ class Judge(MethodRun):
         plan = ShardPlan(make, opened, ledger.url, limits, options.item_limits, policy, run_id)
         return ShardedRun(asked, plan, options.shards, events)
 
+    def _ready(self, models: Sequence[Named]) -> Ready:
+        """Open the models that need no cluster and ask what they can do, before anything is written.
+
+        Raises:
+            SpecError: a price is missing, or log-probabilities are.
+            CallFailed: an endpoint that must be asked does not answer.
+        """
+        near = [model for model in models if model.kind != "host"]
+        ready = {model.text: open_models([model], self.spec.run, self.spec.prices) for model in near}
+        self._checked([worker for workers in ready.values() for worker in workers])
+        return ready
+
     def _checked(self, workers: Sequence[CallWorker]) -> frozenset[str]:
-        """Return the models that go on with an answer begun for them; refuse those without log-probabilities."""
+        """Return the models that go on with an answer begun for them; refuse those without log-probabilities.
+
+        Where no network reads letters nobody is asked.
+        """
         goes_on = set()
-        for worker in workers:
-            capabilities = run_blocking(worker.model.capabilities)
+        letters = any(network.scoring == "letters" for network in (self.spec.judges, *self.spec.beside.values()))
+        for worker in workers if letters else ():
+            capabilities = run_blocking(partial(_asked, worker.model))
             if not capabilities.label_logprobs:
                 expected = f"one that scores in text: {worker.pool} gives no log-probabilities"
                 raise SpecError("judge.network", self.spec.network, expected)
@@ -250,7 +265,11 @@ class Judge(MethodRun):
         ledger, models = self._compared
         pair = Pair(id="pair", query=question, response1=a, response2=b)
         run = await asyncio.to_thread(self._made, models, ledger, [(pair, "")], budget=Budget(self.spec.run.limits))
-        (graph,) = (await run.run_async()).graphs
+        try:
+            (graph,) = (await run.run_async()).graphs
+        finally:
+            if isinstance(run, GraphRun):
+                await run.close()
         return outcome_of(graph)
 
     def close(self) -> None:
@@ -287,6 +306,14 @@ class Judge(MethodRun):
             "items": len(self.pairs),
             "data_sha256": rows_digest(self.pairs),
         }
+
+
+async def _asked(model: ChatModel) -> Capabilities:
+    """Ask a model what it can do; its connections end with the loop that this runs in."""
+    try:
+        return await model.capabilities()
+    finally:
+        await model.close()
 
 
 def _outcome(graph: Graph | None, stopped: str) -> Outcome:

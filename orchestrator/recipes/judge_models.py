@@ -1,8 +1,8 @@
 """Judges' models from their names: hosts of ours, endpoints, recordings. Knows no network and no item."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ...errors import SpecError
 from ...models.chat import ChatModel
@@ -63,7 +63,13 @@ def named(text: str, progress: "Progress | None" = None) -> Named:
     return Named(text, "host", text, local=ensure(text, progress=progress))
 
 
-def open_models(models: Sequence[Named], options: "JudgeRunOptions", prices: str | None) -> list[CallWorker]:
+Ready: TypeAlias = Mapping[str, Sequence[CallWorker]]
+"""Workers of models that are open already, by the text that names the model."""
+
+
+def open_models(
+    models: Sequence[Named], options: "JudgeRunOptions", prices: str | None, ready: Ready | None = None
+) -> list[CallWorker]:
     """Return the workers of all models of a run; `prices` is the file of a price table.
 
     Raises:
@@ -73,7 +79,8 @@ def open_models(models: Sequence[Named], options: "JudgeRunOptions", prices: str
     from ...models.prices import PriceTable
 
     table = None if prices is None else PriceTable.load(prices)
-    return [worker for model in models for worker in open_model(model, options, table)]
+    known = ready or {}
+    return [worker for model in models for worker in known.get(model.text) or open_model(model, options, table)]
 
 
 def open_model(model: Named, options: "JudgeRunOptions", prices: "PriceTable | None") -> list[CallWorker]:

@@ -84,14 +84,15 @@ def outcome_of(graph: Graph | None, reason: str = "") -> Outcome:
     if graph is None:
         return Outcome(verdict="abstain", reason=reason)
     failures = Counter(
-        state.failed.reason for state in graph.states.values() if state.failed and state.failed.reason != "Upstream"
+        state.failed.reason
+        for id_, state in graph.states.items()
+        if state.failed and state.failed.reason != "Upstream" and graph.nodes[id_].model
     )
     decision: Decision | None = graph.output(VERDICT)
     found: Angles | None = graph.output("angles")
     if decision is None:
-        # The final decision itself fails with "Empty" for want of ballots: the calls below it say why.
-        below = {name: count for name, count in failures.items() if name != "Empty"} or failures
-        why = max(below, key=lambda name: (below[name], name)) if below else reason or "NotReached"
+        # The final decision fails for want of ballots: the calls below it say why.
+        why = max(failures, key=lambda name: (failures[name], name)) if failures else reason or "NotReached"
         return Outcome(verdict="abstain", reason=why, failures=_sorted(failures), ballots=_ballots_of_calls(graph))
     ballots = tuple(Cast(**ballot.model_dump(), text=_text(graph, ballot)) for ballot in decision.ballots)
     return Outcome(

@@ -1,0 +1,271 @@
+"""Judge runs with real parts: the command line, budgets, resuming, `compare`, a model of ours on a Ray host."""
+
+import asyncio
+import json
+import sys
+
+import pytest
+from fault_server import FaultServer, status
+from judge_server import opinion, scripted, text
+from plait import Judge
+from plait.orchestrator import cli
+
+PAIRS = [
+    {"id": f"p{i}", "query": f"What is {i} plus one?", "response1": str(i + 1), "response2": f"{i + 2}, surely.",
+     "human": ("model1", "model1", "model2")[i % 3]}
+    for i in range(6)
+]  # fmt: skip
+KEY = "plait-test-key-8161"
+FLAGS = ["--network", "paper", "--quiet"]
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+
+@pytest.fixture
+def plait(monkeypatch, capsys, tmp_path):
+    """Run a command in this process; return (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["plait", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        captured = capsys.readouterr()
+        return end.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS))
+    return file
+
+
+@pytest.fixture
+def server():
+    with FaultServer(scripted()) as running:
+        yield running
+
+
+def at(server: FaultServer) -> list[str]:
+    return ["--model", f"openai:judge@{server.url}"]
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "verdicts.jsonl").read_text().splitlines()]
+
+
+def one_line(err: str) -> str:
+    """Return the one line of an error."""
+    assert "Traceback" not in err
+    (line,) = err.splitlines()
+    assert line.startswith("plait: ")
+    return line
+
+
+LINES = [json.dumps(pair) for pair in PAIRS[:2]]
+BAD_DATA = {
+    "not UTF-8": (b"\xff\xfe\n", "UTF-8"),
+    "empty": (b"\n\n", "no pair"),
+    "malformed line": (f"{LINES[0]}\n{{oops\n".encode(), ":2"),
+    "not an object": (f"{LINES[0]}\n\n[1]\n".encode(), ":3"),
+    "duplicate id": (f"{LINES[0]}\n{LINES[0]}\n".encode(), "line 1"),
+    "no second answer": (json.dumps({"id": "a", "query": "q", "response1": "x"}).encode(), "response2"),
+    "label of another kind": (json.dumps({**PAIRS[0], "human": "A"}).encode(), "model1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_bad_pairs_are_one_line_and_nothing_is_written(case, plait, tmp_path, server):
+    raw, expected = BAD_DATA[case]
+    (tmp_path / "bad.jsonl").write_bytes(raw)
+    code, out, err = plait("judge", "bad.jsonl", *at(server), "--out", "run")
+    assert (code, out) == (2, "")
+    line = one_line(err)
+    assert expected in line
+    assert "bad.jsonl" in line
+    assert [file.name for file in tmp_path.iterdir()] == ["bad.jsonl"]
+    assert server.calls == 0
+
+
+BAD_LABELS = {
+    "labels of another set": ([{"id": "stranger", "human": "tie"}], "stranger"),
+    "two labels for one": ([{"id": "p0", "human": "tie"}, {"id": "p0", "human": "tie"}], ":2"),
+    "no label": ([{"id": "p0", "human": "both"}], "model1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LABELS)
+def test_bad_labels_are_one_line_and_nothing_is_written(case, plait, pairs, tmp_path, server):
+    labels, expected = BAD_LABELS[case]
+    (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, labels)))
+    code, out, err = plait("judge", pairs, *at(server), "--labels", "labels.jsonl", "--out", "run")
+    assert (code, out) == (2, "")
+    line = one_line(err)
+    assert expected in line
+    assert "labels.jsonl" in line
+    assert not (tmp_path / "run").exists()
+
+
+BAD_FLAGS = {
+    "missing file": (["nowhere.jsonl"], "nowhere.jsonl"),
+    "unknown network": (["pairs.jsonl", "--network", "papre"], "paper?"),
+    "unknown baseline": (["pairs.jsonl", "--set", "baselines=[singel]"], "single?"),
+    "unknown family": (["pairs.jsonl", "--set", "shape.family=sumary"], "summary"),
+    "unknown shape": (["pairs.jsonl", "--set", "shape.dept=2"], "depth?"),
+    "unknown key": (["pairs.jsonl", "--set", "netwrok=paper"], "network?"),
+    "unknown run key": (["pairs.jsonl", "--set", "run.budget_token=3"], "budget_tokens?"),
+    "no angles": (["pairs.jsonl", "--roles", ","], "--roles"),
+    "angles missing": (["pairs.jsonl", "--set", "shape.roles=given"], "angles"),
+    "unknown model": (["pairs.jsonl", "--model", "smollm2-135"], "smollm2-135m"),
+    "no model name": (["pairs.jsonl", "--model", "openai:"], "openai:NAME"),
+    "no address": (["pairs.jsonl", "--model", "openai:x@nowhere"], "http"),
+    "missing recording": (["pairs.jsonl", "--model", "replay:nowhere.jsonl"], "nowhere.jsonl"),
+    "missing prompts": (["pairs.jsonl", "--prompts", "nowhere"], "nowhere"),
+    "missing prices": (["pairs.jsonl", "--model", "openai:x@http://127.0.0.1:9/v1", "--prices", "no.yaml"], "no.yaml"),
+    "negative budget": (["pairs.jsonl", "--budget-tokens", "-1"], "budget_tokens"),
+    "no pairs asked for": (["pairs.jsonl", "--limit", "0"], "limit"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FLAGS)
+def test_bad_flags_are_one_line_and_nothing_is_written(case, plait, pairs, tmp_path):
+    arguments, expected = BAD_FLAGS[case]
+    code, out, err = plait("judge", *arguments, "--out", "run")
+    assert (code, out) == (2, ""), err
+    assert expected in one_line(err)
+    assert [file.name for file in tmp_path.iterdir()] == [pairs.name]
+
+
+def test_money_without_a_price_is_refused_before_anything_is_asked(plait, pairs, tmp_path, server):
+    (tmp_path / "prices.yaml").write_text("another: {prompt: 1, completion: 2}\n")
+    for extra in ([], ["--prices", "prices.yaml"]):
+        code, out, err = plait("judge", pairs, *at(server), *FLAGS, *extra, "--budget-usd", "1", "--out", "run")
+        assert (code, out) == (2, "")
+        assert "judge" in one_line(err)
+        assert "price" in err
+    assert server.calls == 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_letters_of_a_model_without_log_probabilities_are_refused(plait, pairs, tmp_path, server):
+    code, out, err = plait("judge", pairs, *at(server), "--network", "wide", "--out", "run")
+    assert (code, out) == (2, "")
+    assert "log-probabilities" in one_line(err)
+    assert not (tmp_path / "run").exists()
+
+
+def no_key_in(folder) -> bool:
+    return not any(KEY.encode() in file.read_bytes() for file in folder.rglob("*") if file.is_file())
+
+
+def test_a_wrong_key_is_asked_once_a_node_and_ends_with_1(plait, pairs, tmp_path):
+    with FaultServer([status(401, f"bad key {KEY}")]) as server:
+        flags = ["--network", "single", "--set", "shape.scoring=text", "--set", "baselines=[]", "--quiet"]
+        code, _, err = plait("judge", pairs, *at(server), *flags, "--out", "run")
+        assert code == 1
+        assert "100.0 % of the evaluations failed" in one_line(err)
+        assert server.calls == 2 * len(PAIRS)
+        assert {(row["network"]["verdict"], row["network"]["reason"]) for row in rows(tmp_path / "run")} == {
+            ("abstain", "Unauthorized")
+        }
+        assert no_key_in(tmp_path)
+        code, _, err = plait("judge", pairs, *at(server), "--network", "single", "--out", "letters")
+        assert code == 1
+        assert "OPENAI_API_KEY was refused" in one_line(err)
+        assert server.calls == 2 * len(PAIRS) + 1, "letters ask what the model can do, and hear of the key at once"
+        assert not (tmp_path / "letters").exists()
+
+
+def test_a_run_writes_a_row_an_item_in_order_and_paid_calls_are_never_paid_again(plait, pairs, tmp_path, server):
+    code, out, err = plait("judge", pairs, *at(server), "--network", "paper", "--out", "run", "--json")
+    assert (code, err) == (0, ""), err
+    events = [json.loads(line) for line in out.splitlines()]
+    assert events[0] == {"event": "launch"}
+    assert (events[-1]["event"], events[-1]["status"]) == ("done", "SUCCEEDED")
+    found = rows(tmp_path / "run")
+    assert [row["id"] for row in found] == [pair["id"] for pair in PAIRS]
+    for row in found:
+        assert len(row["network"]["ballots"]) == row["network"]["expected"] == 2 * 3 * 2
+        assert set(row["baselines"]) == {"single", "faireval"}
+    paid, before = server.calls, (tmp_path / "run" / "result.json").read_bytes()
+    assert paid == 6 * (1 + 12 + 2 + 6)
+    assert plait("resume", "run", "--quiet")[0] == 0
+    assert plait("judge", pairs, *at(server), *FLAGS, "--out", "run")[0] == 0
+    assert server.calls == paid
+    assert (tmp_path / "run" / "result.json").read_bytes() == before
+    assert json.loads((tmp_path / "run" / "timing.json").read_text())["counts"]["paid"] == 0
+    assert "<html" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_empty_and_overlong_answers_abstain_and_the_others_go_on(plait, tmp_path):
+    def script(index, body):
+        if "endless" in body["messages"][-1]["content"]:
+            return status(400, "This model's maximum context length is 4096 tokens", error="context_length_exceeded")
+        return text(opinion(body["messages"]))
+
+    odd = [{**PAIRS[0], "response2": " \n"}, PAIRS[1], {**PAIRS[2], "response1": "endless " * 5000}, PAIRS[3]]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, odd)))
+    with FaultServer(script) as server:
+        code, _, err = plait(
+            "judge", "pairs.jsonl", *at(server), *FLAGS, "--out", "run", "--roles", "truth,form", "--max-failures", "1"
+        )
+    assert code == 0, err
+    networks = [row["network"] for row in rows(tmp_path / "run")]
+    assert [one["verdict"] == "abstain" for one in networks] == [True, False, True, False]
+    assert [one["reason"] for one in networks] == ["EmptyAnswer", "", "TooLong", ""]
+    assert networks[2]["failures"] == {"TooLong": 8}
+    assert networks[0]["ballots"] == networks[2]["ballots"] == []
+
+
+@pytest.mark.parametrize("limit", [1, 1500, 2200])
+def test_a_token_budget_is_never_passed_and_resuming_completes_it(limit, plait, pairs, tmp_path, server):
+    assert plait("judge", pairs, *at(server), *FLAGS, "--out", "calm")[0] == 0
+    calm, whole = (tmp_path / "calm" / "result.json").read_bytes(), server.calls
+    code, _, err = plait("judge", pairs, *at(server), *FLAGS, "--budget-tokens", limit, "--out", "run")
+    assert code == 3, err
+    partial = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (partial["status"], partial["stop_reason"]) == ("STOPPED", "budget: tokens")
+    assert {row["network"]["reason"] for row in rows(tmp_path / "run")} <= {"", "BudgetReached"}
+    assert json.loads((tmp_path / "run" / "timing.json").read_text())["spent"]["tokens"] <= limit
+    assert 9 * (server.calls - whole) <= limit, "the server counts 9 tokens a call"
+    assert plait("resume", "run", "--quiet", "--partial-ok")[0] == 0, "under the same limit it stops again"
+    assert 9 * (server.calls - whole) <= limit
+    assert plait("resume", "run", "--quiet", "--set", "run.budget_tokens=null")[0] == 0
+    assert (tmp_path / "run" / "result.json").read_bytes() == calm
+    assert server.calls == 2 * whole
+
+
+def test_compare_answers_at_once_and_inside_a_loop(server):
+    with Judge(f"openai:judge@{server.url}", network="paper") as judge:
+        one = judge.compare("Why?", "Because.", "No idea.")
+        paid = server.calls
+        again = asyncio.run(judge.compare_async("Why?", "Because.", "No idea."))
+        assert one == again
+        assert (paid, server.calls) == (13, 13), "the same question is paid once"
+        assert one.verdict in {"model1", "model2", "tie"}
+        assert judge.compare("Why?", " ", "No idea.").reason == "EmptyAnswer"
+        assert server.calls == 13
+
+
+@pytest.mark.ray
+@pytest.mark.weights
+def test_a_model_of_ours_judges_on_a_host_and_compare_agrees(ray_cluster, no_ray_left, plait, pairs, smollm2, tmp_path):
+    flags = ["--network", "single", "--actors", "1", "--limit", "2", "--quiet", "--out", "run"]
+    code, _, err = plait("judge", pairs, *flags)
+    assert code == 0, err
+    before, found = (tmp_path / "run" / "result.json").read_bytes(), rows(tmp_path / "run")
+    assert plait("resume", "run", "--quiet")[0] == 0
+    assert (tmp_path / "run" / "result.json").read_bytes() == before
+    timing = json.loads((tmp_path / "run" / "timing.json").read_text())
+    assert (timing["counts"]["paid"], timing["counts"]["found"]) == (0, 4)
+    pair = PAIRS[0]
+    with Judge(network="single", run={"actors": 1}) as judge:
+        told = asyncio.run(judge.compare_async(pair["query"], pair["response1"], pair["response2"]))
+        assert judge.compare(pair["query"], pair["response2"], pair["response1"]).margin == pytest.approx(-told.margin)
+    assert json.loads(told.model_dump_json()) == found[0]["network"]
