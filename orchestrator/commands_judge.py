@@ -64,7 +64,7 @@ def run_file(
     ] = False,
     partial_ok: Annotated[bool, typer.Option("--partial-ok", help="Exit 0, not 1 or 3, with a valid result.")] = False,
 ) -> None:
-    """Judge every pair of answers in FILE with a network of judges (WideDeep, arXiv 2308.01862); `run` may be left out."""
+    """Judge each pair of answers in FILE by a network of judges (WideDeep, arXiv 2308.01862); `run` may be left out."""
     from .commands_run import Options, run_spec
     from .spec import assignments, merged
 
@@ -102,6 +102,27 @@ def audit(
     run_audit(
         folder, merged(given, assignments(settings or [])), out, limit=limit, address=address, as_json=json, quiet=quiet
     )
+
+
+@app.command()
+def angles(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run with generated roles.")],
+    out: Annotated[Path, typer.Option(help="Prompts folder to write families.yaml into.")],
+    most: Annotated[int, typer.Option(help="Angles at most.")] = 16,
+    json: Json = False,
+) -> None:
+    """Keep the angles that RUN's model named most often; use them with --prompts OUT --roles standard."""
+    import json as codec
+
+    from .recipes.judge_angles import write_cache
+
+    found = write_cache(run, out, most)
+    if json:
+        typer.echo(codec.dumps({"file": str(out / "families.yaml"), "angles": dict(found)}))
+        return
+    for name, count in found:
+        typer.echo(f"{count:5} {name}")
+    typer.echo(f"written: {out / 'families.yaml'}")
 
 
 def shape_of(roles: str | None) -> dict[str, Any]:
