@@ -125,7 +125,8 @@ class Driver:
         self._dispatch()
         await self._record()
         done = self._core.take_done()
-        if not done and (self._tasks or self._revivals or self._core.elsewhere or self._core.waiting_until):
+        core, pending = self._core, self._tasks or self._revivals
+        if not done and (pending or core.elsewhere or core.waiting_until or self._admitted_at):
             await self._wait()
         return {job.key: job for job in done}
 

@@ -326,6 +326,23 @@ def test_pictures_carry_time_tokens_and_failures(tmp_path):
     assert len(graph.plot().axes[0].texts) == len(graph.nodes)
 
 
+def test_a_rate_limit_is_waited_for_without_spinning(tmp_path, monkeypatch):
+    """A minute of two calls, the clock of the limiter hurried: the third waits its turn and looks seldom."""
+    import plait.orchestrator.limiter as limiter
+
+    monkeypatch.setattr(limiter, "MINUTE", 0.4)
+    looks = []
+    worker = CallWorker(ScriptedChat(echo), Limiter(requests_per_minute=2))
+    ask = worker.ready_at
+    worker.ready_at = lambda now, price: looks.append(now) or ask(now, price)
+    ledger = Ledger(tmp_path / "ledger.db")
+    result = GraphRun([graph_of("x", 3)], [worker], ledger).run()
+    ledger.close()
+    assert result.status == "SUCCEEDED"
+    assert result.counts.paid == 5
+    assert len(looks) < 60
+
+
 class TestLimiter:
     def test_it_doubles_until_refused_then_halves_once_a_burst(self):
         limiter = Limiter(most=100, window=4)
