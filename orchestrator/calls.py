@@ -24,7 +24,7 @@ from ..models.chat import (
     Usage,
 )
 from ..records import JSON, Failed, Outcome, Request, Scored
-from .budget import Price
+from .budget import Budget, Price
 from .limiter import Limiter
 from .workers import first_line
 
@@ -133,6 +133,8 @@ class CallWorker:
         tasks: What requests may ask for, by `Node.task_key`, with the type of the input.
         batch: One request a call: each is answered as soon as it can be.
         replica: Which of several workers of the same model, of equal identity.
+        budget: What this endpoint may be asked for in this start, beside the run's budget; a node that it has nothing
+            left for fails with `BudgetReached`. Workers of one model share one.
     """
 
     model: ChatModel
@@ -140,6 +142,7 @@ class CallWorker:
     tasks: dict[str, tuple[Task, type[BaseModel]]] = field(default_factory=dict)
     batch: int = 1
     replica: int = 0
+    budget: Budget | None = None
 
     @property
     def name(self) -> str:

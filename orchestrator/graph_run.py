@@ -112,7 +112,8 @@ class _Loop:
         self._workers: dict[str, list[CallWorker]] = {}
         for worker in run.workers:
             self._workers.setdefault(worker.pool, []).append(worker)
-        limits = [limits for limits in (run.budget.limits, run.item_limits) if limits is not None]
+        budgets = [worker.budget.limits for worker in run.workers if worker.budget is not None]
+        limits = [limits for limits in (run.budget.limits, run.item_limits, *budgets) if limits is not None]
         self._priced = any(one.calls is not None or one.tokens is not None or one.usd is not None for one in limits)
         self._queue, self._active = deque(run.graphs), 0
         self._held: dict[str, tuple[Budget, ...]] = {}
@@ -196,6 +197,8 @@ class _Loop:
         # Counting tokens is a call of its own at some models; without a limit nothing needs the upper price.
         price = await price_of(node.task, given, model) if self._priced else FREE
         held = self._held.get(graph.item, ())
+        if workers[0].budget is not None:
+            held = (*held, workers[0].budget)
         self._driver.submit(key, request, price, pool=node.model, evaluator=node.task.name, held=held)
 
     def _check_stop(self) -> None:

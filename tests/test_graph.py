@@ -288,6 +288,19 @@ def test_an_item_has_its_own_limit(tmp_path):
     assert result.status == "SUCCEEDED"
 
 
+def test_an_endpoint_has_its_own_limit(tmp_path):
+    one, two = ScriptedChat(echo, name="one"), ScriptedChat(echo, name="two")
+    nodes = [Node(f"{name}-{i}", Say(), text(f"{name} {i}"), model=name) for i in range(4) for name in ("one", "two")]
+    workers = [CallWorker(one, budget=Budget(Limits(calls=3))), CallWorker(two)]
+    ledger = Ledger(tmp_path / "ledger.db")
+    (graph,) = GraphRun([Graph("x", nodes)], workers, ledger).run().graphs
+    ledger.close()
+    assert sum(one.calls.values()) == 3
+    assert sum(two.calls.values()) == 4
+    reasons = [state.failed.reason for state in graph.states.values() if state.failed]
+    assert reasons == ["BudgetReached"]
+
+
 def test_money_is_counted_and_an_unknown_price_is_refused(tmp_path):
     priced = ScriptedChat(echo, price=TokenPrice(10.0, 20.0))
     budget = Budget(Limits(usd=1.0))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from ...errors import SpecError
 from ...models.chat import ChatModel
 from ...records import JSON
+from ..budget import Budget
 from ..calls import CallWorker
 from ..limiter import Limiter
 
@@ -92,7 +93,11 @@ def open_model(model: Named, options: "JudgeRunOptions", prices: "PriceTable | N
     """
     chats = _chats(model, options, prices)
     share = max(1, options.concurrency // len(chats))
-    return [CallWorker(chat, _limiter(options, share, len(chats)), replica=number) for number, chat in enumerate(chats)]
+    budget = None if options.model_limits is None else Budget(options.model_limits)
+    return [
+        CallWorker(chat, _limiter(options, share, len(chats)), replica=number, budget=budget)
+        for number, chat in enumerate(chats)
+    ]
 
 
 def _chats(model: Named, options: "JudgeRunOptions", prices: "PriceTable | None") -> Sequence[ChatModel]:

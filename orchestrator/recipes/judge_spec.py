@@ -39,6 +39,10 @@ class JudgeRunOptions(BaseModel):
     """US dollars at most; needs a price for every model."""
     budget_seconds: float | None = Field(default=None, ge=0)
     """Seconds of wall time at most."""
+    model_calls: NonNegativeInt | None = None
+    """Calls that each model may be asked for in one start; its nodes fail with BudgetReached then."""
+    model_tokens: NonNegativeInt | None = None
+    """Tokens that each model may be asked for in one start."""
     item_calls: NonNegativeInt | None = None
     """Calls that one item may take at most, repeats included."""
     item_tokens: NonNegativeInt | None = None
@@ -59,8 +63,15 @@ class JudgeRunOptions(BaseModel):
         def part(limit: int | None) -> int | None:
             return None if limit is None else max(1, limit // of)
 
-        rates = ("concurrency", "requests_per_minute", "tokens_per_minute")
+        rates = ("concurrency", "requests_per_minute", "tokens_per_minute", "model_calls", "model_tokens")
         return self.model_copy(update={name: part(getattr(self, name)) for name in rates})
+
+    @property
+    def model_limits(self) -> Limits | None:
+        """Each model's limits, if there are any."""
+        if self.model_calls is None and self.model_tokens is None:
+            return None
+        return Limits(calls=self.model_calls, tokens=self.model_tokens)
 
     @property
     def item_limits(self) -> Limits | None:
