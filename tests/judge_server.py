@@ -73,6 +73,8 @@ def scripted(faults: bool = False, latency: float = 0.0) -> Callable[[int, dict[
             return LASTING[kind % len(LASTING)]()
         if faults and draw < 0.20 and tries[key] <= 2:
             return PASSING[kind % len(PASSING)]()
+        if faults and kind % 2 and "two scores alone" in body["messages"][-1]["content"]:
+            return text("I would rather not say.")  # half of all repairs fail too
         return text(opinion(body["messages"]), latency=latency)
 
     return step
@@ -83,8 +85,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each good answer")
     parser.add_argument("--faults", action="store_true")
+    parser.add_argument("--port", type=int, default=0)
     options = parser.parse_args()
-    server = FaultServer(scripted(options.faults, options.latency), keep=False)
+    server = FaultServer(scripted(options.faults, options.latency), keep=False, port=options.port)
 
     async def run() -> None:
         async with await server.start() as listening:
