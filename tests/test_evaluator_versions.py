@@ -21,6 +21,9 @@ EVALUATORS = {
         "host_generation", "generation", "generation_choice", "generation_kv", "generation_step", "chat_template",
         "decoder", "attention",
     ),
+    "plait.agents.judges.tasks:NameAngles": ("tasks", "parsing", "wording"),
+    "plait.agents.judges.tasks:WriteReview": ("tasks", "parsing", "wording"),
+    "plait.agents.judges.tasks:PickLetter": ("tasks", "wording"),
 }  # fmt: skip
 """A line an evaluator: its class, and the modules beside it that its version number answers for."""
 

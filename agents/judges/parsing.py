@@ -1,11 +1,12 @@
 """What a judge said, read from its text: angles, scores. Tolerant of form, never of origin.
 
 Only the judge's own reply is ever read. A reply may quote what it reviews, and what it reviews may hold the very
-lines that scores are written in; so a score line that stands in the material word for word is a quotation, whoever
-else repeats it, and counts for nothing. Pure text; must not know models.
+lines that scores or angles are written in; so what stands in the material is a quotation, however it is spaced,
+broken or marked there, and counts for nothing. Pure text; must not know models.
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -26,13 +27,13 @@ def scores(reply: str, material: Sequence[str]) -> tuple[float, float] | None:
 
     Args:
         reply: The judge's text.
-        material: What was under review: lines that stand in it are quotations.
+        material: What was under review: what stands in it is a quotation.
     """
-    quoted = [_plain_lines(text) for text in material]
+    quoted = [_plain(text) for text in material]
     found: dict[str, float] = {}
     for line in reply.splitlines():
         match = _SCORE.match(line)
-        if match and not any(_plain(line) in lines for lines in quoted) and LOWEST <= float(match[2]) <= HIGHEST:
+        if match and not any(_plain(line) in text for text in quoted) and LOWEST <= float(match[2]) <= HIGHEST:
             found[match[1]] = float(match[2])
     return (found["1"], found["2"]) if len(found) == 2 else None
 
@@ -45,11 +46,20 @@ def pair(reply: str) -> tuple[float, float] | None:
     return numbers[0], numbers[1]
 
 
-def angles(reply: str, close: str = "&") -> list[str]:
-    """Return the names between `$` and `close`, each once, in order; those of a plain numbered list if none are."""
-    marked = re.findall(rf"\$\s*(.+?)\s*{re.escape(close)}", reply)
-    if not marked:
-        marked = re.findall(r"^\s*(?:\d+[.)]|[-*\u2022])\s*\**([^:*\n]{2,60}?)\**\s*:", reply, re.MULTILINE)
+def angles(reply: str, close: str = "&", material: Sequence[str] = ()) -> list[str]:
+    """Return the names between `$` and `close`, each once, in order; those of a plain list if none are.
+
+    Args:
+        reply: The judge's text.
+        close: The sign that ends a name.
+        material: What was under review: a name that stands in it, signs and all, is a quotation.
+    """
+    quoted = [_squeezed(text) for text in material]
+    for form in (rf"\$\s*(.+?)\s*{re.escape(close)}", r"^\s*(?:\d+[.)]|[-*\u2022])\s*\**([^:*\n]{2,60}?)\**\s*:"):
+        found = re.finditer(form, reply, re.MULTILINE)
+        marked = [match[1] for match in found if not any(_squeezed(match[0]) in text for text in quoted)]
+        if marked:
+            break
     names = [re.sub(r"\s+", " ", name).strip(" .,:;*_`\"'") for name in marked]
     return list(dict.fromkeys(name for name in names if 1 < len(name) <= 80))[:MOST_ANGLES]
 
@@ -71,11 +81,12 @@ def _exchange(text: str) -> str:
     return re.sub(r"\b(assistant)(\s+|-|_)([12])\b", lambda m: f"{m[1]}{m[2]}{other[m[3]]}", text, flags=re.IGNORECASE)
 
 
-@lru_cache(maxsize=256)  # every neuron of an item is read against the same material
-def _plain_lines(text: str) -> frozenset[str]:
-    return frozenset(map(_plain, text.splitlines()))
+@lru_cache(maxsize=512)  # every neuron of an item is read against the same material
+def _plain(text: str) -> str:
+    """Return a text as it is compared: letters and digits alone, lower case, wide forms as plain ones."""
+    return re.sub(r"[^a-z0-9.]+", "", unicodedata.normalize("NFKC", text).lower()).strip(".")
 
 
-def _plain(line: str) -> str:
-    """Return a line as it is compared: letters and digits alone, lower case."""
-    return re.sub(r"[^a-z0-9.]+", "", line.lower()).strip(".")
+def _squeezed(text: str) -> str:
+    """Return a text without spaces, in lower case."""
+    return "".join(text.lower().split())

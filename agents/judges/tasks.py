@@ -89,7 +89,8 @@ class NameAngles:
     async def run(self, given: Pair, model: ChatModel, seed: int) -> Angles:
         """Return the angles; the fallback where none can be read."""
         reply = await model.generate(self._messages(given), self.sampling)
-        names = read_angles(reply.text, self.wording.family(self.family)["close"])[: self.limit]
+        material = (given.query, given.first, given.second)
+        names = read_angles(reply.text, self.wording.family(self.family)["close"], material)[: self.limit]
         return Angles(names=tuple(names or FALLBACK), fallback=not names)
 
     async def upper(self, given: Pair, model: ChatModel) -> Upper:

@@ -27,7 +27,11 @@ LABELS = ("A", "B", "C")
 KEPT = 512
 """Rendered parts that are kept: the neurons of an item share most of their prompts, and items share the rest."""
 
-_MARKER = re.compile(r"<(/?)(assistant-(?:1|2|source)|reviews)>", re.IGNORECASE)
+_HIDDEN = r"[\s\u200b-\u200f\u2060-\u2064\ufeff]*+"  # possessive: a run of spaces is read once
+_NAMES = "|".join(_HIDDEN.join(map(re.escape, name)) for name in ("assistant-1", "assistant-2", "assistant-source",
+                                                                  "reviews"))  # fmt: skip
+_MARKER = re.compile(rf"[<\uff1c]{_HIDDEN}([/\uff0f]?){_HIDDEN}({_NAMES}){_HIDDEN}[>\uff1e]", re.IGNORECASE)
+"""A marker, also one that only looks like it: with spaces or characters of no width in it, or wide brackets."""
 
 
 @dataclass(frozen=True, slots=True)
