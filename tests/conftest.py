@@ -1,6 +1,7 @@
 """Shared fixtures: one Ray cluster a session, the real model, tiny models of every family."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,6 +79,23 @@ def tiny_folder(smollm2, tmp_path_factory) -> Path:
     for file in smollm2.folder.glob("token*"):
         shutil.copy(file, folder)
     return folder
+
+
+@pytest.fixture
+def plait(monkeypatch, capsys, tmp_path):
+    """Run a command in this process; return (exit code, stdout, stderr)."""
+    from plait.orchestrator import cli
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["plait", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        captured = capsys.readouterr()
+        return end.value.code, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture

@@ -5,24 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from plait.orchestrator import cli
 
 ROW = {"id": "a", "question": "What is wet?", "choices": ["water", "sand"], "answer": 0}
-
-
-@pytest.fixture
-def plait(monkeypatch, capsys, tmp_path):
-    """Run a command in this process; return (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["plait", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        captured = capsys.readouterr()
-        return end.value.code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

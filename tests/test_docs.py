@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from plait.orchestrator import cli, commands_run
+from plait.orchestrator import commands_run
 from plait.tests import test_search_contract as contract
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "add-a-method.md"
@@ -28,21 +28,6 @@ def method(tmp_path, monkeypatch):
         monkeypatch.setitem(commands_run.RECIPES, name, place)
     yield module
     sys.modules.pop("greedy_drop")
-
-
-@pytest.fixture
-def plait(monkeypatch, capsys, tmp_path):
-    """Run a command in this process; return (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["plait", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        captured = capsys.readouterr()
-        return end.value.code, captured.out, captured.err
-
-    return run
 
 
 PROMISES = [name for name, _ in inspect.getmembers(contract.TestContract, inspect.isfunction) if name[:5] == "test_"]

@@ -1,13 +1,11 @@
 """Exit codes of runs in which evaluations fail: 1 above the threshold, with the result written all the same."""
 
 import json
-import sys
 
 import pytest
-from plait.orchestrator import cli
 from plait.orchestrator.commands_run import failed_share
 
-pytestmark = [pytest.mark.ray, pytest.mark.weights]
+pytestmark = [pytest.mark.ray, pytest.mark.weights, pytest.mark.usefixtures("ray_cluster")]
 
 FLAGS = [
     "--simulations",
@@ -22,21 +20,6 @@ FLAGS = [
     "1",
     "--quiet",
 ]
-
-
-@pytest.fixture
-def plait(ray_cluster, monkeypatch, capsys, tmp_path):
-    """Run a command in this process; return (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["plait", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        captured = capsys.readouterr()
-        return end.value.code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

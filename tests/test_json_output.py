@@ -2,30 +2,12 @@
 
 import json
 import shutil
-import sys
 
 import jsonschema
 import pytest
 from plait import CoLa
-from plait.orchestrator import cli
 from plait.orchestrator.commands_run import RECIPES, recipe
 from plait.orchestrator.runfolder import RunFolder
-
-
-@pytest.fixture
-def plait(monkeypatch, capsys, tmp_path):
-    """Run a command in this process; return (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["plait", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        captured = capsys.readouterr()
-        return end.value.code, captured.out, captured.err
-
-    return run
-
 
 BROKEN = {
     "no-json": ("run.json", "{"),

@@ -2,13 +2,11 @@
 
 import asyncio
 import json
-import sys
 
 import pytest
 from fault_server import FaultServer, status
 from judge_server import opinion, scripted, text
 from plait import Judge
-from plait.orchestrator import cli
 
 PAIRS = [
     {"id": f"p{i}", "query": f"What is {i} plus one?", "response1": str(i + 1), "response2": f"{i + 2}, surely.",
@@ -22,21 +20,6 @@ FLAGS = ["--network", "paper", "--quiet"]
 @pytest.fixture(autouse=True)
 def _key(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-
-
-@pytest.fixture
-def plait(monkeypatch, capsys, tmp_path):
-    """Run a command in this process; return (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["plait", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        captured = capsys.readouterr()
-        return end.value.code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
