@@ -99,7 +99,7 @@ BAD_FLAGS = {
     "missing file": (["nowhere.jsonl"], "nowhere.jsonl"),
     "unknown network": (["pairs.jsonl", "--network", "papre"], "paper?"),
     "unknown baseline": (["pairs.jsonl", "--set", "baselines=[singel]"], "single?"),
-    "unknown family": (["pairs.jsonl", "--set", "shape.family=sumary"], "summary"),
+    "unknown family": (["pairs.jsonl", "--set", "shape.family=sumary"], "summary?"),
     "unknown shape": (["pairs.jsonl", "--set", "shape.dept=2"], "depth?"),
     "unknown key": (["pairs.jsonl", "--set", "netwrok=paper"], "network?"),
     "unknown run key": (["pairs.jsonl", "--set", "run.budget_token=3"], "budget_tokens?"),

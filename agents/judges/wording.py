@@ -8,6 +8,7 @@ part once. Knows messages; must not know graphs, models or scores.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -86,7 +87,9 @@ class Wording:
             SpecError: there is none of that name.
         """
         if name not in self.families:
-            raise SpecError("judge.family", name, f"one of {', '.join(self.families)}")
+            close = get_close_matches(name, self.families, n=1, cutoff=0.5)
+            known = f"{close[0]}?" if close else f"one of {', '.join(self.families)}"
+            raise SpecError("judge.family", name, f"a known family: {known}")
         return self.families[name]
 
     def roles(self, family: str, query: str, first: str, second: str, limit: int | None) -> list[Message]:
