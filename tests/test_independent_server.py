@@ -17,8 +17,10 @@ import pytest
 
 pytest.register_assert_rewrite("plait.tests.chat_contract")
 
+from plait import Judge, Ledger  # noqa: E402
 from plait.models.chat import CallFailed, Capabilities, Sampling  # noqa: E402
 from plait.models.endpoint import EndpointChat  # noqa: E402
+from plait.orchestrator.recipes.judge_data import SHIPPED  # noqa: E402
 from plait.tests.chat_contract import CAPITAL, LONG, ChatContract, numbered  # noqa: E402
 from plait.tests.openai_server import OpenAIServer  # noqa: E402
 
@@ -110,3 +112,37 @@ def test_both_servers_give_the_same_answers_for_the_same_weights(endpoint, smoll
 
     with OpenAIServer(smollm2.folder) as ours:
         assert asyncio.run(answers(EndpointChat("smollm2", ours.url))) == asyncio.run(answers(endpoint))
+
+
+PROMPTS = {
+    "system": "You are a grader. You reply with two numbers.",
+    "judge": "Grade both answers for {{ angles | join(', ') }}, 1 to 10.",
+    "repair": "Write the two grades as two numbers, for example: 6 4",
+}
+"""Short, for a model this small; it gives grades for a few pairs, and for the others it shows what it says instead."""
+
+
+@pytest.mark.ray
+def test_the_host_judges_as_the_other_server_does(server, smollm2, ray_cluster, no_ray_left, tmp_path):
+    """20 pairs in both orders, greedy: equal texts, so equal scores, failures and verdicts: nothing is left to explain.
+
+    What was said where no grade could be read stands in the ledger, beside the reason.
+    """
+    (tmp_path / "prompts").mkdir()
+    for name, text in PROMPTS.items():
+        (tmp_path / "prompts" / f"{name}.txt").write_text(text)
+    shape = {"roles": "given", "angles": ("correctness",), "depth": 1, "scoring": "text", "max_tokens": 12}
+    settings = {"network": "single", "shape": shape, "prompts": str(tmp_path / "prompts"), "limit": 20, "baselines": ()}
+
+    def judged(model: str, out: str):
+        result = Judge(model, SHIPPED, **settings, run={"actors": 1, "concurrency": 8}).run(tmp_path / out)
+        ledger = Ledger(tmp_path / out / "ledger.db", read_only=True)
+        said = sorted((failed.reason, failed.detail) for failed in ledger.failures())
+        ledger.close()
+        return [item.network.model_dump(exclude={"ballots": {"__all__": {"model"}}}) for item in result.items], said
+
+    ours, theirs = judged("smollm2-135m", "host"), judged(f"openai:{smollm2.folder}@{server}", "served")
+    assert ours == theirs
+    verdicts = [one["verdict"] for one in ours[0]]
+    assert len(verdicts) - verdicts.count("abstain") >= 2
+    assert len(ours[1]) >= 2
