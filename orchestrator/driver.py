@@ -161,9 +161,9 @@ class Driver:
             seats = [seat for seat in self._seats.values() if seat.pool == pool and seat.name not in down]
             most = max((seat.slots for seat in seats), default=0)
             slots = [seat for depth in range(most) for seat in seats if busy[seat.name] <= depth < seat.slots]
-            self._fill(pool, slots)
+            self._fill(pool, slots, sole=len(seats) == 1)
 
-    def _fill(self, pool: str, slots: Sequence["Seat"]) -> None:
+    def _fill(self, pool: str, slots: Sequence["Seat"], *, sole: bool) -> None:
         """Give each free slot of a pool a batch, what is ready spread over them."""
         for number, seat in enumerate(slots):
             ready = self._core.ready.get(pool, 0)
@@ -173,7 +173,7 @@ class Driver:
             self._stopped = False
             batch: list[Job] = []
             while not batch and not self._stopped and self._core.ready.get(pool, 0):
-                batch = self._core.next_batch(seat.name, pool, size, partial(self._admit, seat))
+                batch = self._core.next_batch(seat.name, pool, size, partial(self._admit, seat), sole=sole)
             if batch:
                 work = seat.worker.run([job.request for job in batch])
                 self._tasks[self._watched(work)] = (seat.name, batch)

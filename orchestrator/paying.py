@@ -169,7 +169,9 @@ class Payments:
                 job.move(State.ELSEWHERE)
                 self._elsewhere[job.key] = job
 
-    def next_batch(self, worker: str, pool: str, size: int, admit: Callable[[Job], Admission]) -> list[Job]:
+    def next_batch(
+        self, worker: str, pool: str, size: int, admit: Callable[[Job], Admission], *, sole: bool = False
+    ) -> list[Job]:
         """Return what `worker` should run next.
 
         Requests of one group stay together and with the worker that had the group before, since they share work;
@@ -180,12 +182,13 @@ class Payments:
             pool: The pool that it serves.
             size: Requests at most.
             admit: Reserves what a request costs, or says why it may not start; `STOP` ends the batch.
+            sole: Whether no other worker serves the pool, so that nothing need be kept apart.
         """
         batch: list[Job] = []
         ready = self._ready.get(pool, {})
-        for group in self._groups(ready, worker, alone=size == 1):
+        for group in self._groups(ready, worker, sole=sole):
             queue = ready[group]
-            if size > 1:
+            if not sole:
                 self._owners[group] = worker
             while queue and len(batch) < size:
                 admission = admit(queue[0])
@@ -275,13 +278,13 @@ class Payments:
         """Requests that another run computes."""
         return len(self._elsewhere)
 
-    def _groups(self, ready: Mapping[str, object], worker: str, *, alone: bool) -> list[str]:
+    def _groups(self, ready: Mapping[str, object], worker: str, *, sole: bool) -> list[str]:
         """Return groups in the order `worker` should take them: its own, nobody's, then another's.
 
-        Where requests go one by one, the oldest group goes first, whole: its calls find each other's work warm.
+        A sole worker takes the oldest group first: its calls find each other's work warm.
         """
-        if alone:
-            return list(islice(ready, 1))
+        if sole:
+            return list(islice(ready, self.policy.batch))
         mine = [group for group in ready if self._owners.get(group) == worker]
         free = [group for group in ready if group not in self._owners]
         others = [group for group in ready if self._owners.get(group, worker) != worker]
