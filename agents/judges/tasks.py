@@ -201,7 +201,7 @@ class PickLetter:
 def _asked(wording: Wording, family: str, given: Question, *, labels: bool, hygiene: bool) -> list[Message]:
     return wording.review(
         family, given.pair.query, given.pair.first, given.pair.second, given.angles, labels=labels, own=given.own,
-        reviews=[Review(angle, text) for angle, text in given.reviews], hygiene=hygiene,
+        reviews=[*map(Review._make, given.reviews)], hygiene=hygiene,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from jinja2 import DictLoader, Environment, StrictUndefined, TemplateError
@@ -35,8 +35,7 @@ _MARKER = re.compile(rf"[<\uff1c]{_HIDDEN}([/\uff0f]?){_HIDDEN}({_NAMES}){_HIDDE
 """A marker, also one that only looks like it: with spaces or characters of no width in it, or wide brackets."""
 
 
-@dataclass(frozen=True, slots=True)
-class Review:
+class Review(NamedTuple):
     """A review as a later layer reads it: its angle (empty where it is not told) and its text."""
 
     angle: str
