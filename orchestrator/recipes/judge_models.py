@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from .judge_spec import JudgeRunOptions
 
 
+HOST_CALLS = 16
+"""Calls in flight at one host: as many rows as a step of it computes at no extra cost."""
+
+
 @dataclass(frozen=True)
 class Named:
     """A model as a spec names it.
@@ -93,6 +97,8 @@ def open_model(model: Named, options: "JudgeRunOptions", prices: "PriceTable | N
     """
     chats = _chats(model, options, prices)
     share = max(1, options.concurrency // len(chats))
+    if model.kind == "host":  # more would only wait there, and a stop waits for all that are in flight
+        share = min(share, HOST_CALLS)
     budget = None if options.model_limits is None else Budget(options.model_limits)
     return [
         CallWorker(chat, _limiter(options, share, len(chats)), replica=number, budget=budget)
