@@ -122,7 +122,8 @@ class Driver:
         """Do what can be done now, wait where there is nothing, and return the jobs delivered, by key."""
         await self._heartbeat()
         await self._look_up()
-        self._dispatch()
+        self._take_ended()
+        self._dispatch()  # before answers are flushed to the disk: whoever gave one need not wait for that
         await self._record()
         done = self._core.take_done()
         core, pending = self._core, self._tasks or self._revivals
@@ -204,13 +205,16 @@ class Driver:
             self.refused = limit  # else what is in flight may take less than was reserved, and leave enough
         return Admission.STOP
 
-    async def _record(self) -> None:
+    def _take_ended(self) -> None:
+        """Learn what has come home; its workers are free again."""
         ended, self._ended = self._ended, []
         for task in ended:
             if task in self._tasks:
                 self._collect(task)
             else:
                 self._revived(task)
+
+    async def _record(self) -> None:
         jobs, attempts = self._core.take_answered(), self._core.take_attempts()
         answers = [(job, job.outcome) for job in jobs if job.outcome is not None]
         entries = [
