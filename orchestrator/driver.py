@@ -77,7 +77,7 @@ class Driver:
         self._tasks: dict[asyncio.Task[list[Outcome]], tuple[str, list[Job]]] = {}
         self._revivals: dict[asyncio.Task[None], str] = {}
         self._ended: list[asyncio.Task[Any]] = []
-        self._woken = asyncio.Event()
+        self._woken, self._refilling = asyncio.Event(), False
         self._beat = self._polled = time.monotonic()
         self._admitted_at: float | None = None
         self._stopped = False
@@ -123,7 +123,7 @@ class Driver:
         await self._heartbeat()
         await self._look_up()
         self._take_ended()
-        self._dispatch()  # before answers are flushed to the disk: whoever gave one need not wait for that
+        self._dispatch()
         await self._record()
         done = self._core.take_done()
         core, pending = self._core, self._tasks or self._revivals
@@ -133,6 +133,7 @@ class Driver:
 
     async def close(self) -> None:
         """Give up what is claimed and not done."""
+        self.draining = True
         for task in [*self._tasks, *self._revivals]:
             task.cancel()
         await self._in_thread(self._ledger.release, self._run)
@@ -154,10 +155,10 @@ class Driver:
         if self.draining:
             return
         self._core.wake(time.monotonic())
-        self._admitted_at, down = None, set(self._revivals.values())
+        self._admitted_at, down = None, {*self._revivals.values(), *map(self._lost_by, self._ended)}
         busy: dict[str, int] = dict.fromkeys(self._seats, 0)
-        for name, _ in self._tasks.values():
-            busy[name] += 1
+        for task, (name, _) in self._tasks.items():
+            busy[name] += not task.done()
         for pool in {seat.pool for seat in self._seats.values()}:
             seats = [seat for seat in self._seats.values() if seat.pool == pool and seat.name not in down]
             most = max((seat.slots for seat in seats), default=0)
@@ -308,6 +309,19 @@ class Driver:
     def _note(self, task: "asyncio.Task[Any]") -> None:
         self._ended.append(task)
         self._woken.set()
+        if not self._refilling:
+            self._refilling = True
+            asyncio.get_running_loop().call_soon(self._refill)
+
+    def _refill(self) -> None:
+        """Fill the places of calls that ended, at once: a cycle may be waiting for the disk."""
+        self._refilling = False
+        self._dispatch()
+
+    def _lost_by(self, task: "asyncio.Task[Any]") -> str:
+        """Return the worker that an ended task shows to be lost, "" for none."""
+        lost = task in self._tasks and (task.cancelled() or task.exception() is not None)
+        return self._tasks[task][0] if lost else ""
 
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._io, lambda: function(*args))
