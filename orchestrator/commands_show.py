@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ..errors import RunFolderError
 from .events import read_events
@@ -28,8 +29,8 @@ def list_runs(folder: Path, *, as_json: bool) -> None:
         return
     table = Table("folder", "method", "status", "made", box=None)
     for row in rows:
-        table.add_row(escape(row["folder"]), row["method"], escape(row.get("problem", row["status"])), row["made"])
-    Console().print(table if rows else f"no runs in {folder}")
+        table.add_row(*map(escape, (row["folder"], row["method"], row.get("problem", row["status"]), row["made"])))
+    Console().print(table if rows else Text(f"no runs in {folder}"))
 
 
 def _row(folder: Path) -> dict[str, Any]:

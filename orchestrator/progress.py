@@ -9,6 +9,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from .events import Event
 
@@ -41,7 +42,7 @@ class PullProgress:
         if stage != self._stage:
             self._end_bar()
             self._stage, self._shown = stage, time.monotonic()
-            self._console.print(f"model: {stage}", highlight=False)
+            self._console.print(Text(f"model: {stage}"))
         if stage == "done" or not (done or total):
             return
         if self._console.is_terminal:
@@ -108,7 +109,7 @@ class Progress:
         self._pull(fields["stage"], fields["done"], fields["total"])
 
     def _on_run(self, fields: dict[str, Any]) -> None:
-        self._console.print(f"run {fields['id']} in {fields['folder']}", highlight=False)
+        self._console.print(Text(f"run {fields['id']} in {fields['folder']}"))
 
     def _on_hosts(self, fields: dict[str, Any]) -> None:
         self._console.print(f"{fields['actors']} model hosts up in {fields['seconds']:.1f} s", highlight=False)
@@ -131,10 +132,10 @@ class Progress:
             print(f"{self._phase}: {fields['told']}/{fields['total']} {note}", file=sys.stderr, flush=True)
 
     def _on_worker(self, fields: dict[str, Any]) -> None:
-        self._console.print(f"worker {fields['worker']}: {fields['state']}", highlight=False)
+        self._console.print(Text(f"worker {fields['worker']}: {fields['state']}"))
 
     def _on_failure(self, fields: dict[str, Any]) -> None:
-        self._console.print(f"failed: {fields['reason']}: {fields['detail']}", highlight=False)
+        self._console.print(Text(f"failed: {fields['reason']}: {fields['detail']}"))  # it may quote a model: no markup
 
 
 def _spent(fields: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .cola_records import ItemRecord
 from .cola_stats import statement
@@ -84,7 +85,7 @@ class CoLaResult(MethodResult):
         table.add_row("chance: as many answers as random search", interval(oracle["random_chance"]), "yes")
         table.add_row("search minus random search, points", points(oracle["search_minus_random"]), "yes")
         console.print(table)
-        console.print(f"\n{self.statement}", highlight=False)
+        console.print(Text(f"\n{self.statement}"))
         cost = self.timing.get("cost") or {}
         if cost.get("passes"):
             counts = self.timing["counts"]
@@ -94,10 +95,9 @@ class CoLaResult(MethodResult):
                 highlight=False,
             )
         if self.status != "SUCCEEDED":
-            console.print(
-                f"stopped ({self.data['stop_reason']}): continue with plait resume {self.folder}", highlight=False
-            )
-        console.print(f"report: {self.folder / 'report.html'}", highlight=False, soft_wrap=True)
+            why = self.data["stop_reason"]
+            console.print(Text(f"stopped ({why}): continue with plait resume {self.folder}"))
+        console.print(Text(f"report: {self.folder / 'report.html'}"), soft_wrap=True)
 
     def page(self) -> str:
         """Return report.html: one file, no network, no scripts."""

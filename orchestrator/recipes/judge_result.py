@@ -5,7 +5,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from .judge_records import ItemVerdict
 from .judge_stats import statement
@@ -65,9 +67,9 @@ class JudgeResult(MethodResult):
             for row in rows:
                 kappa = "–" if row["kappa"]["mean"] is None else f"{row['kappa']['mean']:.3f}"
                 coverage = "" if row.get("coverage") is None else f"{100 * row['coverage']:.0f} %"
-                table.add_row(row["name"], interval(row["accuracy"]), kappa, coverage)
+                table.add_row(escape(row["name"]), interval(row["accuracy"]), kappa, coverage)
             console.print(table)
-        console.print(f"\n{self.statement}", highlight=False)
+        console.print(Text(f"\n{self.statement}"))
         counts, cost = self.timing.get("counts", {}), self.timing.get("cost", {})
         if counts:
             spent = f"{cost.get('tokens', 0):,.0f} tokens" + (f", ${cost['usd']:.4f}" if cost.get("usd") else "")
@@ -78,9 +80,9 @@ class JudgeResult(MethodResult):
             )
         if self.status != "SUCCEEDED":
             why = self.data["stop_reason"]
-            console.print(f"stopped ({why}): continue with plait resume {self.folder}", highlight=False)
-        console.print(f"verdicts: {self.folder / 'verdicts.jsonl'}", highlight=False, soft_wrap=True)
-        console.print(f"report: {self.folder / 'report.html'}", highlight=False, soft_wrap=True)
+            console.print(Text(f"stopped ({why}): continue with plait resume {self.folder}"))
+        console.print(Text(f"verdicts: {self.folder / 'verdicts.jsonl'}"), soft_wrap=True)
+        console.print(Text(f"report: {self.folder / 'report.html'}"), soft_wrap=True)
 
     def page(self) -> str:
         """Return the report."""
