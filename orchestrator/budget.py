@@ -117,6 +117,11 @@ class Budget:
             self.spent[name] += whole if name == "evaluations" else cost.get(name, 0.0)
 
     @property
+    def seconds_left(self) -> float | None:
+        """Wall time that is left, 0 once it has run out; None without a limit."""
+        return None if self.limits.seconds is None else max(0.0, self.limits.seconds - self.seconds)
+
+    @property
     def seconds(self) -> float:
         """Wall time since the start."""
         return self.clock() - self._started

@@ -161,11 +161,11 @@ class CallWorker:
 
     def ready_at(self, now: float, price: Price) -> float:
         """Return when a call of this price may start."""
-        return self.limiter.ready_at(now, price.tokens)
+        return self.limiter.ready_at(now, price.tokens, max(1, price.calls))
 
     def started(self, now: float, price: Price) -> None:
         """Count a call that starts."""
-        self.limiter.started(now, price.tokens)
+        self.limiter.started(now, price.tokens, max(1, price.calls))
 
     async def run(self, requests: Sequence[Request]) -> list[Outcome]:
         """Return one outcome a request; each is a task's output as JSON, or a typed failure."""

@@ -15,10 +15,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ..errors import ClusterError, WorkerLost
-from ..records import EventSink, Failed, Outcome, Request, Scored, digest, evaluator_digest, request_key
+from ..records import EventSink, Outcome, Request, Scored, digest, evaluator_digest, request_key
 from .budget import FREE, Budget, Price
 from .ledger import Entry, Ledger
-from .paying import UNPAID, Admission, Job, Payments, Policy, State
+from .paying import Admission, Job, Payments, Policy, State
 from .workers import Identity, Seat, Worker
 
 T = TypeVar("T")
@@ -27,6 +27,8 @@ LEASE = 30.0
 """Seconds that a claim lasts without a heartbeat; a dead run's work is taken over after that."""
 POLL = 0.5
 """Seconds between looks at what another run computes."""
+GRACE = 30.0
+"""Seconds that calls in flight have to come home once a run was told to stop."""
 NAP = 0.05
 """Seconds before a request that waits for its item's budget is tried again."""
 
@@ -84,7 +86,8 @@ class Driver:
         self.refused: str | None = None
         """The budget limit that stopped dispatch."""
         self.draining = False
-        """Start nothing new; what is in flight comes home."""
+        """Nothing new is started; what is in flight comes home."""
+        self._give_up_at = math.inf
 
     def key(self, request: Request, item: str | None = None, evaluator: str | None = None) -> str:
         """Return the ledger key of `request`; digests of its item and evaluator where they are known."""
@@ -113,14 +116,21 @@ class Driver:
         self._budget.check(price)
         self._core.submit(Job(key, request, price, pool, evaluator or self._name, held))
 
+    def drain(self) -> None:
+        """Start nothing new; what is in flight has `GRACE` seconds to come home, and is given up after that."""
+        if not self.draining:
+            self.draining, self._give_up_at = True, time.monotonic() + GRACE
+
     @property
     def idle(self) -> bool:
-        """Whether nothing is in flight: where nothing was delivered either, nothing will be."""
-        return not self._tasks and not self._revivals
+        """Whether nothing is in flight that is still waited for: where nothing was delivered, nothing will be."""
+        return (not self._tasks and not self._revivals) or time.monotonic() >= self._give_up_at
 
     async def cycle(self) -> dict[str, Job]:
         """Do what can be done now, wait where there is nothing, and return the jobs delivered, by key."""
         await self._heartbeat()
+        if self._budget.seconds_left == 0:
+            self.refused = "seconds"
         await self._look_up()
         self._take_ended()
         self._dispatch()
@@ -218,13 +228,12 @@ class Driver:
     async def _record(self) -> None:
         jobs, attempts = self._core.take_answered(), self._core.take_attempts()
         answers = [(job, job.outcome) for job in jobs if job.outcome is not None]
-        entries = [
-            Entry(job.key, job.evaluator, outcome, self._run)
-            for job, outcome in [*attempts, *answers]
-            if not (isinstance(outcome, Failed) and outcome.reason == UNPAID)
-        ]
+        entries = [Entry(job.key, job.evaluator, failed, self._run, final=False) for job, failed in attempts]
+        entries += [Entry(job.key, job.evaluator, outcome, self._run) for job, outcome in answers if not job.unpaid]
         if entries:
             await self._in_thread(self._ledger.record, entries, self._run)
+        if unpaid := [job.key for job in jobs if job.unpaid]:
+            await self._in_thread(self._ledger.release, self._run, unpaid)
         for job, failed in attempts:
             self.counts.repeated += 1
             self._settle(job, failed.cost, whole=False)
@@ -240,7 +249,7 @@ class Driver:
             self._settle(job, outcome.cost)
             return
         self.counts.failed += 1
-        if outcome.reason != UNPAID:
+        if not job.unpaid:
             self._settle(job, outcome.cost)
         self._events("failure", {"reason": outcome.reason, "detail": outcome.detail, "key": job.key})
 
@@ -287,9 +296,11 @@ class Driver:
         due = [LEASE / 3]
         if self._core.elsewhere:
             due.append(POLL)
-        for at in (self._core.waiting_until, self._admitted_at):
+        for at in (self._core.waiting_until, self._admitted_at, self._give_up_at):
             if at is not None:
                 due.append(max(0.01, at - time.monotonic()))
+        if not self.draining and self._budget.seconds_left is not None:
+            due.append(max(0.01, self._budget.seconds_left))
         self._woken.clear()
         if not self._ended:
             with suppress(TimeoutError):

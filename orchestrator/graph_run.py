@@ -115,6 +115,7 @@ class _Loop:
         budgets = [worker.budget.limits for worker in run.workers if worker.budget is not None]
         limits = [limits for limits in (run.budget.limits, run.item_limits, *budgets) if limits is not None]
         self._priced = any(one.calls is not None or one.tokens is not None or one.usd is not None for one in limits)
+        self._priced = self._priced or any(worker.limiter.counts for worker in run.workers)
         self._queue, self._active = deque(run.graphs), 0
         self._held: dict[str, tuple[Budget, ...]] = {}
         self._waiting: dict[str, list[tuple[Graph, Node]]] = {}
@@ -150,6 +151,9 @@ class _Loop:
             if paid and isinstance(job.outcome, Scored):
                 self.paid = summed([self.paid, job.outcome.cost])
             for graph, node in self._waiting.pop(key, []):
+                if job.unpaid and [*map(id, self._budgets(graph, node))] != [*map(id, job.held)]:
+                    await self._submit(graph, node)  # what one item could not pay, another may
+                    continue
                 graph.finish(node, _state(node, job, paid=paid))
                 moved[id(graph)] = graph
         for graph in moved.values():
@@ -190,22 +194,29 @@ class _Loop:
             spec = [node.task.spec, model.identity]
             evaluator = evaluator_digest(node.task.name, node.task.version, spec)
             self._evaluators[task, node.model] = evaluator
+        try:
+            # Counting tokens is a call of its own at some models; without a limit nothing needs the upper price.
+            price = await price_of(node.task, given, model) if self._priced else FREE
+        except CallFailed as error:
+            graph.finish(node, NodeState(failed=Failed(error.reason, error.detail)))
+            return
         item = given.model_dump(mode="json")
         request = Request(task, item, node.seed, node.sample, group=node.prefix or graph.item)
         key = self._driver.key(request, digest(item), evaluator)
         self._waiting.setdefault(key, []).append((graph, node))
-        # Counting tokens is a call of its own at some models; without a limit nothing needs the upper price.
-        price = await price_of(node.task, given, model) if self._priced else FREE
-        held = self._held.get(graph.item, ())
-        if workers[0].budget is not None:
-            held = (*held, workers[0].budget)
+        held = self._budgets(graph, node)
         self._driver.submit(key, request, price, pool=node.model, evaluator=node.task.name, held=held)
+
+    def _budgets(self, graph: Graph, node: Node) -> tuple[Budget, ...]:
+        """Return what a node is paid from beside the run's budget: its item's, its endpoint's."""
+        own = self._workers[node.model][0].budget
+        return (*self._held.get(graph.item, ()), *(() if own is None else (own,)))
 
     def _check_stop(self) -> None:
         if self._driver.refused:
             self._run.request_stop(f"budget: {self._driver.refused}")
         if self._run._stop_reason and not self._driver.draining:
-            self._driver.draining = True
+            self._driver.drain()
             self._run.events("stopping", {"reason": self._run._stop_reason})
 
     def _progress(self, *, last: bool = False) -> None:

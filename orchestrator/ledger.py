@@ -35,12 +35,14 @@ class Entry:
         evaluator: Name of the evaluator.
         outcome: What it gave.
         run: Which run paid.
+        final: Whether the request is done with; a failure that will be repeated keeps its claim.
     """
 
     key: str
     evaluator: str
     outcome: Scored | Failed
     run: str = ""
+    final: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class Ledger:
         return found
 
     def record(self, entries: Sequence[Entry], owner: str = "") -> None:
-        """Write outcomes and failures and give up `owner`'s claims on them, all or nothing, durable on return.
+        """Write outcomes and failures and give up `owner`'s claims on final ones, all or nothing, durable on return.
 
         The first to record a key wins; an equal key means an equal outcome, so nothing is lost.
         """
@@ -141,7 +143,7 @@ class Ledger:
                 connection.execute(self._insert(outcomes).on_conflict_do_nothing(), scored)
             if failed:
                 connection.execute(sa.insert(failures), failed)
-            self._release(connection, owner, [entry.key for entry in entries])
+            self._release(connection, owner, [entry.key for entry in entries if entry.final])
 
     def claim(self, keys: Sequence[str], owner: str, lease: float) -> set[str]:
         """Claim `keys` for `owner` for `lease` seconds; return those granted, expired claims of others included.

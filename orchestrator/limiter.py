@@ -35,8 +35,9 @@ class Limiter:
     _fastest: dict[str, float] = field(default_factory=dict)
     _ramping: bool = True
     _cut_at: float = -math.inf
-    _started: "deque[tuple[float, int]]" = field(default_factory=deque)
+    _started: "deque[tuple[float, int, int]]" = field(default_factory=deque)
     _tokens: int = 0
+    _requests: int = 0
 
     def __post_init__(self) -> None:
         self.window = min(self.window, float(self.most))
@@ -46,28 +47,35 @@ class Limiter:
         """Calls that may be in flight."""
         return max(1, int(self.window))
 
-    def ready_at(self, now: float, tokens: int) -> float:
-        """Return when a call of `tokens` may start: `now`, or when enough of the last minute has passed.
+    @property
+    def counts(self) -> bool:
+        """Whether it needs to know how many requests and tokens a call is."""
+        return self.requests_per_minute is not None or self.tokens_per_minute is not None
 
-        A single call above `tokens_per_minute` waits for an empty minute and then goes.
+    def ready_at(self, now: float, tokens: int, requests: int = 1) -> float:
+        """Return when a call of `tokens` and `requests` may start: `now`, or when enough of the last minute has passed.
+
+        A single call above a limit waits for an empty minute and then goes.
         """
         while self._started and self._started[0][0] <= now - MINUTE:
-            self._tokens -= self._started.popleft()[1]
-        when, left_tokens = now, self._tokens
-        left = len(self._started)
-        for started, spent in self._started:
-            over_requests = self.requests_per_minute is not None and left >= self.requests_per_minute
+            _, spent, made = self._started.popleft()
+            self._tokens -= spent
+            self._requests -= made
+        when, left_tokens, left = now, self._tokens, self._requests
+        for started, spent, made in self._started:
+            over_requests = self.requests_per_minute is not None and left + requests > self.requests_per_minute
             over_tokens = self.tokens_per_minute is not None and left_tokens + tokens > self.tokens_per_minute
             if not over_requests and not over_tokens:
                 break
-            when, left, left_tokens = started + MINUTE, left - 1, left_tokens - spent
+            when, left, left_tokens = started + MINUTE, left - made, left_tokens - spent
         return when
 
-    def started(self, now: float, tokens: int) -> None:
+    def started(self, now: float, tokens: int, requests: int = 1) -> None:
         """Count a call that starts."""
-        if self.requests_per_minute is not None or self.tokens_per_minute is not None:
-            self._started.append((now, tokens))
+        if self.counts:
+            self._started.append((now, tokens, requests))
             self._tokens += tokens
+            self._requests += requests
 
     def answered(self, latency: float, kind: str = "") -> None:
         """Learn that a call was answered after `latency` seconds; calls of one `kind` are compared with each other."""

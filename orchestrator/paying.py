@@ -22,6 +22,9 @@ from .budget import Budget, Price
 UNPAID = "BudgetReached"
 """The reason of a request that was never sent because it would have cost more than is left for it."""
 
+MOST_WAIT = 600.0
+"""Seconds before a repeat that the other side may ask for; more is as good as a refusal."""
+
 
 class State(StrEnum):
     """Where a request stands."""
@@ -96,6 +99,7 @@ class Job:
         held: Budgets that it is paid from beside the run's.
         attempts: Failures that were repeated so far.
         waited: Seconds waited over reasons that the policy is patient with.
+        unpaid: It was never sent: nothing was left to pay it with, and nothing is owed or recorded.
     """
 
     key: str
@@ -110,6 +114,7 @@ class Job:
     attempts: int = 0
     waited: float = 0.0
     losses: int = 0
+    unpaid: bool = False
     not_before: float = 0.0
     history: list[State] = field(default_factory=list)
 
@@ -206,6 +211,7 @@ class Payments:
         if admission is Admission.PAY:
             batch.append(job)
         elif admission is Admission.NEVER:
+            job.unpaid = True
             self._answer(job, Failed(UNPAID, "nothing is left of the budget for this item"))
         else:
             self._later.append(job)
@@ -224,7 +230,7 @@ class Payments:
 
     def _repeats(self, job: Job, failed: Failed, now: float) -> bool:
         """Say whether a failure is repeated, and set when."""
-        if not failed.retryable:
+        if not failed.retryable or failed.after > MOST_WAIT:
             return False
         wait = self.policy.wait(job.key, failed, job.attempts)
         patience = self.policy.patience.get(failed.reason)
@@ -320,3 +326,5 @@ class Payments:
     def _finish(self, job: Job) -> None:
         job.move(State.DONE)
         self._done.append(job)
+        if job.unpaid:  # whoever has something left may ask for it again
+            del self.jobs[job.key]

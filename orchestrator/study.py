@@ -248,7 +248,7 @@ class _Loop:
         if self._driver.refused:
             self._study.request_stop(f"budget: {self._driver.refused}")
         if self._study._stop_reason and not self._driver.draining:
-            self._driver.draining = True
+            self._driver.drain()
             self._study.events("stopping", {"reason": self._study._stop_reason})
 
     def _progress(self, *, last: bool = False) -> None:

@@ -301,6 +301,81 @@ def test_an_endpoint_has_its_own_limit(tmp_path):
     assert reasons == ["BudgetReached"]
 
 
+def test_an_account_that_is_empty_is_a_failure_like_another(tmp_path):
+    """The provider's own "nothing left" is settled, recorded and told; it is not our budget's."""
+    model = ScriptedChat(echo, lambda key, attempt: CallFailed("BudgetReached", "insufficient_quota"))
+    budget = Budget(Limits(calls=2))
+    result = run(tmp_path, model, graphs(3), budget=budget)
+    assert sum(model.calls.values()) == 2
+    assert {graph.failed.reason for graph in result.graphs if graph.failed} == {"BudgetReached"}
+    assert not budget.waiting
+    ledger = Ledger(tmp_path / "ledger.db")
+    assert ledger.counts() == {"outcomes": 0, "failures": 2, "claims": 0}
+    ledger.close()
+
+
+def test_what_one_item_cannot_pay_another_may(tmp_path):
+    def two(item, calls):
+        nodes = [Node(f"own-{i}", Say(), text(f"{item} {i}"), model="scripted") for i in range(calls)]
+        shared = Node("shared", Say(), text("asked by both"), tuple(node.id for node in nodes), "scripted")
+        return Graph(item, [*nodes, shared])
+
+    poor, rich = run(tmp_path, ScriptedChat(echo), [two("poor", 2), two("rich", 1)], item_limits=Limits(calls=2)).graphs
+    assert poor.failed.reason == "BudgetReached"
+    assert rich.failed is None
+    assert rich.output("shared") is not None
+
+
+def test_a_repeat_keeps_its_claim(tmp_path):
+    claimed = []
+
+    def fault(key, attempt):
+        if attempt == 0:
+            return CallFailed("ServerError", "once")
+        reader = Ledger(tmp_path / "ledger.db", read_only=True)
+        claimed.append(reader.counts()["claims"])
+        reader.close()
+        return None
+
+    run(tmp_path, ScriptedChat(echo, fault), [graph_of("x", 1)], policy=Policy(backoff=0.01))
+    assert claimed
+    assert all(claimed)
+
+
+def test_time_that_runs_out_ends_a_run_whose_model_is_silent(tmp_path, monkeypatch):
+    import plait.orchestrator.driver as driver
+
+    monkeypatch.setattr(driver, "GRACE", 0.2)
+
+    class Silent(ScriptedChat):
+        async def generate(self, messages, sampling=None):
+            await asyncio.Event().wait()
+
+    result = run(tmp_path, Silent(echo), graphs(2), budget=Budget(Limits(seconds=0.3)))
+    assert (result.status, result.stop_reason) == ("STOPPED", "budget: seconds")
+    ledger = Ledger(tmp_path / "ledger.db")
+    assert ledger.counts()["claims"] == 0
+    ledger.close()
+
+
+def test_a_wait_of_a_day_is_a_refusal(tmp_path):
+    model = ScriptedChat(echo, lambda key, attempt: CallFailed("ServerError", "down", 86400.0))
+    result = run(tmp_path, model, [graph_of("x")])
+    assert result.graphs[0].failed.reason == "ServerError"
+    assert sum(model.calls.values()) == 1
+
+
+def test_an_item_whose_tokens_cannot_be_counted_fails_alone(tmp_path):
+    class Uncountable(ScriptedChat):
+        async def count_tokens(self, messages):
+            if "item-1" in messages[-1]["content"]:
+                raise CallFailed("BadRequest", "the template refuses it")
+            return await super().count_tokens(messages)
+
+    result = run(tmp_path, Uncountable(echo), graphs(3), budget=Budget(Limits(tokens=10**6)))
+    assert [graph.failed and graph.failed.reason for graph in result.graphs] == [None, "BadRequest", None]
+
+
 def test_money_is_counted_and_an_unknown_price_is_refused(tmp_path):
     priced = ScriptedChat(echo, price=TokenPrice(10.0, 20.0))
     budget = Budget(Limits(usd=1.0))
