@@ -286,8 +286,8 @@ def model_host(spec: HostSpec, *, timeout: float = 300.0) -> Any:
     """
     import ray
 
-    reason = "no answer"
-    for _ in range(5):
+    reason, rounds, until = "no answer", 0, time.monotonic() + timeout
+    while rounds < 5:
         actor: Any = ray.remote(Host)
         handle = actor.options(
             name=spec.name,
@@ -307,8 +307,13 @@ def model_host(spec: HostSpec, *, timeout: float = 300.0) -> Any:
             raise ClusterError(spec.name, f"no host within {timeout:.0f} s: are {spec.cpus:g} CPUs free?") from error
         except ray.exceptions.RayTaskError as error:
             raise ClusterError(spec.name, str(error.cause)) from error
-        except ray.exceptions.RayActorError as error:
+        except ray.exceptions.ActorUnavailableError as error:  # Ray restarts it, and refuses calls until it is up
             reason = str(error).strip().splitlines()[-1]
+            rounds += time.monotonic() > until
+            time.sleep(0.1)
+            continue
+        except ray.exceptions.RayActorError as error:
+            reason, rounds = str(error).strip().splitlines()[-1], rounds + 1
             continue
         return handle
     raise ClusterError(spec.name, f"the host died five times: {reason}")

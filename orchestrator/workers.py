@@ -160,7 +160,14 @@ class RayWorker:
         import ray
 
         try:
-            await asyncio.wait_for(_answer(self._handle.ready.remote()), timeout=60)
+            async with asyncio.timeout(60):
+                while True:
+                    try:
+                        await self._handle.ready.remote()
+                    except ray.exceptions.ActorUnavailableError:
+                        await asyncio.sleep(0.1)  # Ray refuses calls until it is up again, and says no more than that
+                    else:
+                        return
         except (ray.exceptions.RayActorError, TimeoutError) as error:
             raise WorkerLost(self.name, first_line(error)) from error
 
@@ -207,7 +214,3 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-async def _answer(reference: Any) -> Any:
-    return await reference
