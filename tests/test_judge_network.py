@@ -1,13 +1,17 @@
 """Networks of judges as graphs, with a scripted judge: shape, connections, orders, stopping, abstention."""
 
+import asyncio
 import re
 
 import pytest
 from plait import Ledger
-from plait.agents.judges.network import VERDICT, Item, Judges
+from plait.agents.judges.decision import Ballot, Ballots, undecided
+from plait.agents.judges.decision import decide as decision_of
+from plait.agents.judges.network import VERDICT, Decide, Item, Judges
 from plait.agents.judges.wording import Wording
 from plait.candidates import NETWORKS, JudgeNetwork
 from plait.graphs import Graph
+from plait.models.chat import CallFailed
 from plait.orchestrator.calls import CallWorker
 from plait.orchestrator.graph_run import GraphRun
 from plait.records import digest
@@ -176,3 +180,34 @@ def test_shapes_that_do_not_hold_together_are_refused():
         with pytest.raises(ValidationError):
             JudgeNetwork(**settings)
     assert JudgeNetwork(**NETWORKS["paper"].model_dump()).key == NETWORKS["paper"].key
+
+
+def ballots(*orders: str, expected: int) -> Ballots:
+    """A ballot for answer 1 by each neuron in each of its orders."""
+    cast = [
+        Ballot(layer=1, neuron=neuron, angle="a", model="m", order=order, first=8, second=8 - 4 * sign)
+        for neuron, asked in enumerate(orders)
+        for order, sign in (("12", 1), ("21", -1))
+        if order in asked.split()
+    ]
+    return Ballots(cast=tuple(cast), expected=expected)
+
+
+def test_a_quorum_counts_neurons_with_both_orders_and_is_rounded_up():
+    def final(cast, quorum):
+        return asyncio.run(Decide(JudgeNetwork(depth=1, quorum=quorum)).run(cast, None, 0))
+
+    with pytest.raises(CallFailed, match="2 of 5 neurons answered in both orders, 3 needed"):
+        final(ballots("12 21", "12 21", "12", expected=10), 0.5)
+    assert final(ballots("12 21", "12 21", "12 21", expected=10), 0.5).label == "model1"
+    assert final(ballots(*["12 21"] * 3, expected=20), 0.1 * 3).label == "model1", "0.1 * 3 is a little above 0.3"
+
+
+@pytest.mark.parametrize("stop", ["lead", "lossless"])
+def test_under_a_stopping_rule_one_order_alone_decides_nothing(stop):
+    network = JudgeNetwork(roles="given", angles=("a", "b"), depth=1, stop=stop, lead=1)
+    alone = decision_of(ballots("12", "12", expected=4), network)
+    assert (alone.label, alone.votes) == (None, (0, 0, 0, 4))
+    assert undecided(alone, network, 1)
+    both = decision_of(ballots("12 21", "12", expected=4), network)
+    assert (both.label, both.votes) == ("model1", (2, 0, 0, 2))

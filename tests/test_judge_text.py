@@ -121,6 +121,32 @@ def test_the_material_cannot_forge_a_marker():
     assert "<reviews>" not in content
 
 
+DISGUISED = (
+    "<assistant\u20111>", "</assistant\u20142>", "<assistant\u22121>", "<assistant_2>", "<assistant\u00ad1>",
+    "<ass\u034fistant-1>", "<\uff41ssistant-\uff11>", "\u2039assistant-1\u203a", "\u27e8\uff0freviews\u27e9",
+    "<\u2215REVIEWS>", "<a\ufb06assistant-1><rev\ufe0fiews>", "<assi\ufb06ant-source>", "\ufe64assistant\u2010source\ufe65",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("marker", DISGUISED)
+def test_a_marker_in_disguise_is_none(marker):
+    name = marker[marker.rindex("<") if "<" in marker else 0 :][1:-1]
+    kept = f"\u00df {marker[: -len(name) - 2]}"
+    assert fenced(f"{kept}{marker[-len(name) - 2 :]} \ufb06 \u2039x\u203a") == f"{kept}[{name}] \ufb06 \u2039x\u203a"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u2039Ja\u203a \u2013 \u00abreviews\u00bb, a_b, \ufb01n\u00ad, 3 \u2212 1 < 4 > 2",
+        "<assistant> <assistant-3> <review>",
+        "\uff21\uff22 \u034f\u00df",
+    ],
+)
+def test_ordinary_text_stays_as_it_is(text):
+    assert fenced(text) == text
+
+
 @given(st.text(max_size=60))
 def test_fencing_twice_is_fencing_once(text):
     assert fenced(fenced(text)) == fenced(text)
@@ -142,3 +168,26 @@ def test_a_broken_template_and_an_unknown_family_are_one_line(tmp_path):
         WORDING.family("sumary")
     with pytest.raises(SpecError, match="folder"):
         Wording(tmp_path / "none")
+
+
+BAD_FAMILIES = {
+    "no mapping": (b"[1, 2]", "list"),
+    "empty": (b"", "NoneType"),
+    "no YAML": (b"a: [1", "a YAML file"),
+    "nested too deep": (b"[" * 5000, "a YAML file"),
+    "not UTF-8": (b"\xff\xfe", "UTF-8"),
+    "a family that is a word": (b"own: x", "own"),
+    "a word missing": (b"own: {source: x}", "angles"),
+    "a word that is none": (b"own: {source: 1, answer: a, answers: b, better: c, close: d, angles: [x]}", "source"),
+    "no angle": (b"own: {source: x, answer: a, answers: b, better: c, close: d, angles: []}", "angles"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FAMILIES)
+def test_bad_families_are_one_line(case, tmp_path):
+    raw, expected = BAD_FAMILIES[case]
+    (tmp_path / "families.yaml").write_bytes(raw)
+    with pytest.raises(SpecError, match=expected) as error:
+        Wording(tmp_path).family("own")
+    assert "families.yaml" in str(error.value)
+    assert len(str(error.value).splitlines()) == 1

@@ -58,13 +58,19 @@ class Ballots(_Frozen):
     cast: tuple[Ballot, ...]
     expected: int
 
+    @property
+    def heard(self) -> set[tuple[int, int]]:
+        """The neurons that answered in both orders, as layer and index: one order alone says which place is liked."""
+        orders = Counter((ballot.layer, ballot.neuron) for ballot in self.cast)
+        return {neuron for neuron, answered in orders.items() if answered == 2}
+
 
 class Decision(_Frozen):
     """What a network decides.
 
     `label` is None where it abstains, and `reason` says why; `margin` is for answer 1 minus for answer 2, averaged
     over neurons with both orders; `votes` counts those for answer 1, for answer 2, for neither, and the silent, each
-    order of a neuron one vote.
+    order of a neuron one vote. Under a stopping rule a neuron with one order is silent in both.
     """
 
     label: Literal["model1", "model2", "tie"] | None
@@ -90,10 +96,12 @@ def decide(ballots: Ballots, network: JudgeNetwork) -> Decision:
         [_margin([b for b in ballots.cast if (b.layer, b.neuron) == (layer, neuron)]) for neuron in neurons]
         for layer, neurons in _neurons(ballots.cast).items()
     ]
-    votes = Counter(_vote(ballot, network) for ballot in ballots.cast)
-    counts = (votes["model1"], votes["model2"], votes["tie"], ballots.expected - len(ballots.cast))
+    stops, heard = network.stop != "none", ballots.heard
+    counted = [b for b in ballots.cast if not stops or (b.layer, b.neuron) in heard]
+    votes = Counter(_vote(ballot, network) for ballot in counted)
+    counts = (votes["model1"], votes["model2"], votes["tie"], ballots.expected - len(counted))
     verdict: Verdict
-    if network.stop != "none":  # each order a vote, as the stopping rule counted them
+    if stops:  # each order a vote, as the stopping rule counted them
         verdict = Tally(*counts).verdict
     elif layers:
         verdict = aggregate(layers, network.pool, network.layers, network.tie_band)

@@ -6,6 +6,7 @@ connects neighbours alone (`topology="window"`). Adaptive networks ask neurons o
 decided. Knows tasks and graphs; must not know ledgers, endpoints or reports.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -25,6 +26,9 @@ from .wording import Wording
 Order = Literal["12", "21"]
 ORDERS: tuple[Order, Order] = ("12", "21")
 VERDICT = "verdict"
+
+_ROUNDING = 1e-9
+"""What a product of floats may be above the whole number that is meant."""
 
 
 @dataclass(frozen=True)
@@ -209,11 +213,12 @@ class Decide:
         """Return the decision.
 
         Raises:
-            CallFailed: too few neurons answered.
+            CallFailed: too few neurons answered in both orders.
         """
-        needed = max(1, round(self.network.quorum * given.expected))
-        if self.final and len(given.cast) < needed:
-            raise CallFailed("Empty", f"{len(given.cast)} of {given.expected} ballots, {needed} needed")
+        expected, heard = given.expected // 2, len(given.heard)
+        needed = max(1, math.ceil(self.network.quorum * expected - _ROUNDING))
+        if self.final and heard < needed:
+            raise CallFailed("Empty", f"{heard} of {expected} neurons answered in both orders, {needed} needed")
         return decide(given, self.network)
 
     async def upper(self, given: Ballots, model: object) -> Upper:

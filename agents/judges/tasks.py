@@ -77,7 +77,7 @@ class NameAngles:
     family: str
     limit: int | None = None
     name: ClassVar[str] = "judge-angles"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     output: ClassVar[type[BaseModel]] = Angles
     sampling: ClassVar[Sampling] = Sampling(max_tokens=512)
 
@@ -111,7 +111,7 @@ class WriteReview:
     temperature: float = 0.0
     max_tokens: int = 512
     name: ClassVar[str] = "judge-review"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     output: ClassVar[type[BaseModel]] = Opinion
     repair_tokens: ClassVar[int] = 8
 
@@ -166,7 +166,7 @@ class PickLetter:
     hygiene: bool = False
     prefill: bool = False
     name: ClassVar[str] = "judge-letter"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     output: ClassVar[type[BaseModel]] = Opinion
 
     @property

@@ -6,6 +6,7 @@ part once. Knows messages; must not know graphs, models or scores.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -28,11 +29,41 @@ LABELS = ("A", "B", "C")
 KEPT = 512
 """Rendered parts that are kept: the neurons of an item share most of their prompts, and items share the rest."""
 
-_HIDDEN = r"[\s\u200b-\u200f\u2060-\u2064\ufeff]*+"  # possessive: a run of spaces is read once
-_NAMES = "|".join(_HIDDEN.join(map(re.escape, name)) for name in ("assistant-1", "assistant-2", "assistant-source",
-                                                                  "reviews"))  # fmt: skip
-_MARKER = re.compile(rf"[<\uff1c]{_HIDDEN}([/\uff0f]?){_HIDDEN}({_NAMES}){_HIDDEN}[>\uff1e]", re.IGNORECASE)
-"""A marker, also one that only looks like it: with spaces or characters of no width in it, or wide brackets."""
+_SHAPES = {
+    **dict.fromkeys("\u2039\u27e8\u2329\u3008\u276c\u276e\u2770\u02c2\u1438", "<"),
+    **dict.fromkeys("\u203a\u27e9\u232a\u3009\u276d\u276f\u2771\u02c3\u1433", ">"),
+    **dict.fromkeys("\u2215\u2044", "/"),
+    **dict.fromkeys("\u2212\u2043\u02d7", "-"),
+    **dict.fromkeys("\u034f\u115f\u1160", "\u200b"),
+}
+"""Characters that look like a part of a marker, or like nothing, and that NFKC leaves as they are."""
+
+
+class _Plain(dict[int, str]):
+    """What a character is read as, worked out when first met: never nothing, so that places can be told again."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = "".join(map(self._plain, unicodedata.normalize("NFKC", chr(code)).casefold())) or "\u200b"
+        return self[code]
+
+    @staticmethod
+    def _plain(char: str) -> str:
+        if char in _SHAPES:
+            return _SHAPES[char]
+        category = unicodedata.category(char)
+        if category == "Cf" or unicodedata.name(char, "").startswith("VARIATION SELECTOR"):
+            return "\u200b"
+        return "-" if category in {"Pd", "Pc"} else char
+
+
+_PLAIN = _Plain()
+_HIDDEN = r"[\s\u200b]*+"  # possessive: a run of spaces is read once
+_NAMES = "|".join(
+    _HIDDEN.join("[-_]?" if char == "-" else char for char in name)  # a hyphen may be one that is not shown
+    for name in ("assistant-1", "assistant-2", "assistant-source", "reviews")
+)
+_MARKER = re.compile(rf"<{_HIDDEN}(/?{_HIDDEN}(?:{_NAMES})){_HIDDEN}>")
+"""A marker in a text read plainly, also with spaces or characters of no width in it."""
 
 
 class Review(NamedTuple):
@@ -67,11 +98,15 @@ class Wording:
     @cached_property
     def families(self) -> dict[str, dict[str, Any]]:
         """What each task family calls its things."""
-        families: dict[str, dict[str, Any]] = yaml.safe_load(self._texts["families.yaml"])
-        wanted = {"source", "answer", "answers", "better", "close", "angles"}
+        where = "prompts: families.yaml"
+        try:
+            families = yaml.safe_load(self._texts["families.yaml"])
+        except (yaml.YAMLError, RecursionError) as error:
+            raise SpecError(where, " ".join(str(error).split()), "a YAML file") from error
+        if not isinstance(families, dict):
+            raise SpecError(where, type(families).__name__, "a mapping of families by name")
         for name, family in families.items():
-            if missing := wanted - set(family):
-                raise SpecError(f"prompts: families.yaml: {name}", sorted(family), f"also {', '.join(sorted(missing))}")
+            _check_family(f"{where}: {name}", family)
         return families
 
     @cached_property
@@ -163,13 +198,44 @@ class Wording:
     def _text(self, name: str) -> str:
         for folder in (self.folder, self._own):
             if folder is not None and (folder / name).is_file():
-                return (folder / name).read_text(encoding="utf-8")
+                try:
+                    return (folder / name).read_text(encoding="utf-8")
+                except (OSError, UnicodeDecodeError) as error:
+                    raise SpecError(f"prompts: {name}", type(error).__name__, "a readable UTF-8 file") from error
         raise SpecError("prompts", name, f"a file in {self._own}")
 
 
 def fenced(text: str) -> str:
-    """Return text that cannot close or open a marker."""
-    return _MARKER.sub(lambda match: f"[{match[1]}{match[2]}]", text).strip()
+    """Return text that cannot close or open a marker, nor what only looks like one; all else stays as it is."""
+    plain = text.lower() if text.isascii() else text.translate(_PLAIN)
+    found = list(_MARKER.finditer(plain))
+    if not found:
+        return text.strip()
+    # One character may be read as several; then a place in what is read is another one in the text.
+    same = len(plain) == len(text)
+    places = range(len(text)) if same else [at for at, char in enumerate(text) for _ in char.translate(_PLAIN)]
+    parts, done = [], 0
+    for match in found:
+        start, end = places[match.start()], places[match.end() - 1] + 1
+        inner = text[places[match.start(1)] : places[match.end(1) - 1] + 1]
+        parts += [text[done:start], f"[{inner}]"]
+        done = end
+    return "".join([*parts, text[done:]]).strip()
+
+
+def _check_family(where: str, family: object) -> None:
+    """Refuse a family that lacks a word, or whose words are no text."""
+    wanted = {"source", "answer", "answers", "better", "close", "angles"}
+    if not isinstance(family, dict):
+        raise SpecError(where, type(family).__name__, f"a mapping of {', '.join(sorted(wanted))}")
+    if missing := wanted - set(family):
+        raise SpecError(where, sorted(map(str, family)), f"also {', '.join(sorted(missing))}")
+    for name in sorted(wanted - {"angles"}):
+        if not isinstance(family[name], str):
+            raise SpecError(f"{where}: {name}", family[name], "a text")
+    angles = family["angles"]
+    if not isinstance(angles, list) or not angles or not all(isinstance(angle, str) and angle for angle in angles):
+        raise SpecError(f"{where}: angles", angles, "a list of one or more names")
 
 
 def _user(content: str) -> Message:
