@@ -9,10 +9,10 @@ one that opens the chat models where they are called from.
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from ..errors import ClusterError
+from ..errors import ClusterError, PlaitError
 from ..graphs import Graph, NodeState
 from ..models.host import NAMESPACE
 from ..records import JSON, EventSink, Failed
@@ -27,6 +27,10 @@ from .workers import first_line
 
 DEATHS = 5
 """Times that one shard may die before the run is given up."""
+PLACING = 60.0
+"""Seconds that the shards may take to be placed."""
+SHARD_CPUS = 0.5
+"""Cores that Ray reserves for a shard, which waits for answers most of the time."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class ShardPlan:
         build: Makes the graph of one item; the same graph wherever it is called.
         open_workers: Opens the chat models.
         ledger: URL or path that every shard reaches: SQLite where all are on one machine, PostgreSQL else.
-        limits: This shard's share of the run's.
+        limits: Of the whole run; shared out among the shards, so that their sums hold.
         item_limits: Of each item.
         policy: What is repeated.
         run_id: Owner of its claims.
@@ -72,12 +76,18 @@ class Shard:
             )  # fmt: skip
             result = await self._run.run_async()
         finally:
+            if self._run is not None:
+                await self._run.close()
             ledger.close()
         return {
             "graphs": [{id_: _plain(state) for id_, state in graph.states.items() if state.done} for graph in graphs],
             "status": result.status, "stop_reason": result.stop_reason, "counts": asdict(result.counts),
             "cost": result.cost,
         }  # fmt: skip
+
+    async def ready(self) -> bool:
+        """Return True: the actor was placed."""
+        return True
 
     async def progress(self) -> dict[str, JSON]:
         """Return the last progress event."""
@@ -100,7 +110,7 @@ class ShardedRun:
     Attributes:
         items: One graph each, in the order of the result.
         plan: For every shard; limits are the whole run's and shared out here.
-        shards: Actors, half a core each: they wait for answers most of the time.
+        shards: Actors of `SHARD_CPUS` each.
         events: Where summed progress goes.
     """
 
@@ -109,6 +119,7 @@ class ShardedRun:
     shards: int
     events: EventSink = lambda kind, fields: None
     _stop_reason: str = ""
+    _spent_before: list[dict[str, float]] = field(default_factory=list)
 
     def run(self) -> GraphResult:
         """Run to the end, from a script, a notebook or a thread."""
@@ -126,29 +137,63 @@ class ShardedRun:
         """
         import ray
 
-        started, shares = time.monotonic(), [self.items[number :: self.shards] for number in range(self.shards)]
+        started = time.monotonic()
         actor: Any = ray.remote(Shard)
-        plan = _share(self.plan, self.shards)
-        handles = [self._start(actor, plan, number) for number in range(self.shards)]
-        calls = [handle.run.remote(share) for handle, share in zip(handles, shares, strict=True)]
-        watching = asyncio.create_task(self._watch(handles))
+        self._spent_before = [self._spent(number) for number in range(self.shards)]
+        handles = [self._start(actor, number) for number in range(self.shards)]
         try:
-            finished = (self._finished(actor, plan, number, handles, calls, shares) for number in range(self.shards))
-            told = await asyncio.gather(*finished)
+            await self._placed(handles)
+            calls = [handle.run.remote(self._share(number)) for number, handle in enumerate(handles)]
+            finished = [self._finished(actor, number, handles, calls) for number in range(self.shards)]
+            told = await self._watched(asyncio.gather(*finished), handles)
         finally:
-            watching.cancel()
             for handle in handles:
                 ray.kill(handle)
         return self._merged(told, time.monotonic() - started)
 
-    def _start(self, actor: Any, plan: ShardPlan, number: int) -> Any:
-        options = {"num_cpus": 0.5, "max_restarts": 0, "namespace": NAMESPACE, "max_concurrency": 8}
-        return actor.options(**options, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}}).remote(plan, number)
+    def _share(self, number: int) -> Sequence[Any]:
+        return self.items[number :: self.shards]
 
-    async def _finished(
-        self, actor: Any, plan: ShardPlan, number: int, handles: list[Any], calls: list[Any], shares: Sequence[Any]
-    ) -> dict[str, JSON]:
-        """Return what a shard found, starting it again where it died."""
+    def _start(self, actor: Any, number: int) -> Any:
+        """Return the actor of a shard, with what its share has left; a shard that died has spent some of it."""
+        spent = {name: part - self._spent_before[number][name] for name, part in self._spent(number).items()}
+        limits = share_of(self.plan.limits, self.shards, number).less(spent)
+        options = {"num_cpus": SHARD_CPUS, "max_restarts": 0, "namespace": NAMESPACE, "max_concurrency": 8}
+        environment = {"env_vars": {"OMP_NUM_THREADS": "1"}}
+        return actor.options(**options, runtime_env=environment).remote(replace(self.plan, limits=limits), number)
+
+    def _spent(self, number: int) -> dict[str, float]:
+        """Return what a shard of this run has paid so far, by the ledger."""
+        ledger = Ledger(self.plan.ledger)
+        try:
+            budget = Budget()
+            for cost in ledger.costs(f"{self.plan.run_id}/{number}"):
+                budget.count(cost)
+            for cost in ledger.failed_costs(f"{self.plan.run_id}/{number}"):
+                budget.count(cost, whole=False)
+        finally:
+            ledger.close()
+        return budget.spent
+
+    async def _placed(self, handles: Sequence[Any]) -> None:
+        """Wait until every shard has its place.
+
+        Raises:
+            ClusterError: the cluster has none for them.
+        """
+        try:
+            async with asyncio.timeout(PLACING):
+                await asyncio.gather(*(_answer(handle.ready.remote()) for handle in handles))
+        except TimeoutError as error:
+            problem = f"{self.shards} shards of {SHARD_CPUS:g} CPUs were not placed within {PLACING:.0f} s"
+            raise ClusterError("Ray", f"{problem}; fewer shards, or more cores") from error
+
+    async def _finished(self, actor: Any, number: int, handles: list[Any], calls: list[Any]) -> dict[str, JSON]:
+        """Return what a shard found, starting it again where it died.
+
+        Raises:
+            PlaitError: the shard's own, as it was raised there.
+        """
         import ray
 
         for _ in range(DEATHS):
@@ -157,27 +202,37 @@ class ShardedRun:
                 return found
             except ray.exceptions.RayActorError as error:
                 self.events("worker", {"worker": f"shard-{number}", "state": "lost", "detail": first_line(error)})
-                handles[number] = self._start(actor, plan, number)
-                calls[number] = handles[number].run.remote(shares[number])
+                handles[number] = self._start(actor, number)
+                calls[number] = handles[number].run.remote(self._share(number))
+            except ray.exceptions.RayTaskError as error:
+                cause = error.cause
+                raise cause if isinstance(cause, PlaitError) else error from None
         raise ClusterError(f"shard {number}", f"died {DEATHS} times")
 
-    async def _watch(self, handles: list[Any]) -> None:
-        """Pass on stops, and the sum of the shards' progress, twice a second."""
+    async def _watched(self, work: "asyncio.Future[list[dict[str, JSON]]]", handles: list[Any]) -> Any:
+        """Wait for the shards; pass on stops, and the sum of their progress, twice a second."""
         import ray
 
-        while True:
-            await asyncio.sleep(0.5)
-            try:
-                if self._stop_reason:
-                    await asyncio.gather(*(handle.stop.remote(self._stop_reason) for handle in handles))
-                latest = await asyncio.gather(*(handle.progress.remote() for handle in handles))
-            except ray.exceptions.RayActorError:
-                continue  # one is being started again
-            parts = [one for one in latest if one]
-            names = [name for name, value in (parts[0] if parts else {}).items() if isinstance(value, int | float)]
-            sums = {name: sum(part[name] for part in parts) for name in names}
-            if sums:
-                self.events("progress", {**sums, "total": len(self.items), "seconds": max(p["seconds"] for p in parts)})
+        told = False
+        while not work.done():
+            await asyncio.wait([work], timeout=0.5)
+            if self._stop_reason and not told:
+                told = True
+                for handle in handles:
+                    handle.stop.remote(self._stop_reason)
+            asked = [handle.progress.remote() for handle in handles]
+            ready, _ = ray.wait(asked, num_returns=len(asked), timeout=0)
+            latest = await asyncio.gather(*map(_answer, ready), return_exceptions=True)
+            self._tell([one for one in latest if isinstance(one, dict) and one])
+        return work.result()
+
+    def _tell(self, parts: Sequence[Mapping[str, JSON]]) -> None:
+        """Say how far the shards are together."""
+        if len(parts) < self.shards:
+            return  # one is being started, or does not answer just now
+        names = [name for name, value in parts[0].items() if isinstance(value, int | float)]
+        sums = {name: sum(part[name] for part in parts) for name in names}
+        self.events("progress", {**sums, "total": len(self.items), "seconds": max(p["seconds"] for p in parts)})
 
     def _merged(self, told: Sequence[Mapping[str, JSON]], seconds: float) -> GraphResult:
         graphs: list[Graph] = []
@@ -191,14 +246,20 @@ class ShardedRun:
         return GraphResult(graphs, "STOPPED" if reason else "SUCCEEDED", reason, counts, cost, seconds)
 
 
-def _share(plan: ShardPlan, shards: int) -> ShardPlan:
-    """Return the plan of one shard: limits on amounts divided, the one on time kept."""
-    limits = {one.name: getattr(plan.limits, one.name) for one in fields(plan.limits)}
-    shared = {
-        name: limit if limit is None or name == "seconds" else limit / shards if name == "usd" else limit // shards
-        for name, limit in limits.items()
-    }
-    return ShardPlan(**{**plan.__dict__, "limits": Limits(**shared)})
+def share_of(limits: Limits, shards: int, number: int) -> Limits:
+    """Return the share of one shard: amounts divided without rest, so that their sum is the whole; time kept."""
+
+    def part(name: str) -> float | None:
+        limit: float | None = getattr(limits, name)
+        if limit is None or name == "seconds":
+            return limit
+        return limit / shards if name == "usd" else int(limit) // shards + (number < int(limit) % shards)
+
+    return Limits(**{one.name: part(one.name) for one in fields(limits)})  # type: ignore[arg-type]
+
+
+async def _answer(reference: Any) -> Any:
+    return await reference
 
 
 def _replay(graph: Graph, states: Mapping[str, JSON]) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from plait import Ledger
+from plait.errors import ClusterError, SpecError
 from plait.graphs import Graph, Node
 from plait.orchestrator.budget import Limits
 from plait.orchestrator.calls import CallWorker
-from plait.orchestrator.graph_shards import ShardedRun, ShardPlan
+from plait.orchestrator.graph_shards import ShardedRun, ShardPlan, share_of
 from plait.orchestrator.limiter import Limiter
 from scripted_chat import ScriptedChat
 from test_graph import Say, echo, graphs, run, text, told
@@ -65,6 +66,31 @@ def test_limits_are_shared_out_and_their_sum_holds(tmp_path):
     ledger = Ledger(tmp_path / "ledger.db")
     assert ledger.counts()["outcomes"] == result.counts.paid
     ledger.close()
+
+
+@pytest.mark.parametrize(("limit", "shards"), [(7, 8), (10, 3), (0, 2), (9, 1)])
+def test_shares_add_up_to_the_whole(limit, shards):
+    shares = [share_of(Limits(calls=limit, tokens=2 * limit, usd=1.5, seconds=9.0), shards, n) for n in range(shards)]
+    assert sum(share.calls for share in shares) == limit
+    assert sum(share.tokens for share in shares) == 2 * limit
+    assert sum(share.usd for share in shares) == pytest.approx(1.5)
+    assert {share.seconds for share in shares} == {9.0}
+
+
+def test_shards_without_a_place_are_one_line(tmp_path, monkeypatch):
+    import plait.orchestrator.graph_shards as shards
+
+    monkeypatch.setattr(shards, "PLACING", 1.0)
+    monkeypatch.setattr(shards, "SHARD_CPUS", 1000.0)
+    with pytest.raises(ClusterError, match=r"not placed within 1 s"):
+        sharded(tmp_path, 2).run()
+
+
+def test_an_error_of_a_shard_is_its_own(tmp_path):
+    plan = ShardPlan(build, lambda: [CallWorker(ScriptedChat(echo, name="other"))], str(tmp_path / "ledger.db"))
+    with pytest.raises(SpecError, match="a chat model of this run") as error:
+        ShardedRun(range(2), plan, 2).run()
+    assert "\n" not in str(error.value)
 
 
 class Slow(ScriptedChat):
