@@ -19,7 +19,7 @@ import httpx2
 import openai
 
 from ..errors import SpecError
-from ..records import JSON
+from ..records import JSON, digest
 from .chat import GREEDY, CallFailed, Capabilities, LabelScores, Message, Reply, Sampling, TokenPrice
 from .completions import estimate_tokens, read_labels, read_object, read_reply
 from .endpoint_failures import from_body, from_connection, from_status
@@ -107,8 +107,16 @@ class EndpointChat:
 
     @property
     def name(self) -> str:
-        """The model and its host."""
-        return f"{self.model}@{self._host}"
+        """The model and its address: equal names mean equal answers, since limits and budgets go by them.
+
+        Left out is what is usual: https without a port, http with one, and a path of `/v1`. Further fields of the
+        body show as a hash.
+        """
+        parts = urlsplit(self.base_url)
+        usual = (parts.scheme == "https") == (parts.port is None)
+        path = "" if parts.path == "/v1" else parts.path or "/"
+        place = ("" if usual else f"{parts.scheme}://") + parts.netloc + path
+        return f"{self.model}@{place}" + (f"+{digest(self._extra)[:8]}" if self._extra else "")
 
     @property
     def identity(self) -> JSON:

@@ -442,3 +442,26 @@ class TestProbe:
 
         with FaultServer([fault.status(500), fault.text("4")]) as server:
             assert asyncio.run(main(server.url)).label_logprobs is False
+
+
+ADDRESSES = {
+    "http://h:8000/v1": "any@h:8000",
+    "http://h:8000": "any@h:8000/",
+    "http://h:8000/a/v1": "any@h:8000/a/v1",
+    "http://h:8000/b/v1": "any@h:8000/b/v1",
+    "http://h:8000/a": "any@h:8000/a",
+    "https://h:8000/v1": "any@https://h:8000",
+    "https://h/v1": "any@h",
+    "http://h/v1": "any@http://h",
+    "https://h:443/v1": "any@https://h:443",
+}
+
+
+def test_endpoints_of_one_name_have_one_address_and_one_body():
+    assert {url: EndpointChat("any", url).name for url in ADDRESSES} == ADDRESSES
+    assert len(set(ADDRESSES.values())) == len(ADDRESSES)
+    plain, low, high = (
+        EndpointChat("any", "http://h:8000/v1", extra=extra).name
+        for extra in ({}, {"reasoning_effort": "low"}, {"reasoning_effort": "high"})
+    )
+    assert plain != low != high != plain
