@@ -2,11 +2,18 @@
 
 import asyncio
 import json
+import math
+import pickle
 
 import pytest
-from fault_server import FaultServer, status
+from fault_server import FaultServer, answer, completion, status
 from judge_server import opinion, scripted, text
 from plait import Judge
+from plait.agents.judges.wording import Wording
+from plait.candidates import JudgeNetwork
+from plait.errors import DataError, SpecError
+from plait.orchestrator.recipes.judge_data import Pair
+from plait.orchestrator.recipes.judge_graphs import GraphMaker
 
 PAIRS = [
     {"id": f"p{i}", "query": f"What is {i} plus one?", "response1": str(i + 1), "response2": f"{i + 2}, surely.",
@@ -59,6 +66,12 @@ BAD_DATA = {
     "not an object": (f"{LINES[0]}\n\n[1]\n".encode(), ":3"),
     "duplicate id": (f"{LINES[0]}\n{LINES[0]}\n".encode(), "line 1"),
     "no second answer": (json.dumps({"id": "a", "query": "q", "response1": "x"}).encode(), "response2"),
+    "a label that is a list": (json.dumps({"response1": "x", "response2": "y", "label": [1]}).encode(), "model1"),
+    "a label that is a truth": (json.dumps({"response1": "x", "response2": "y", "label": True}).encode(), "model1"),
+    "nested too deep": (b"[" * 100_000, ":1"),
+    "a number of 5,000 digits": (b'{"id": %s}' % (b"1" * 5000), ":1"),
+    "half a surrogate pair": (json.dumps({**PAIRS[0], "response1": "\ud800"}).encode(), "surrogate"),
+    "an id with a separator": (json.dumps({**PAIRS[0], "id": "p\x1fsingle"}).encode(), "separator"),
     "label of another kind": (json.dumps({**PAIRS[0], "human": "A"}).encode(), "model1"),
 }
 
@@ -234,6 +247,94 @@ def test_compare_answers_at_once_and_inside_a_loop(server):
         assert one.verdict in {"model1", "model2", "tie"}
         assert judge.compare("Why?", " ", "No idea.").reason == "EmptyAnswer"
         assert server.calls == 13
+
+
+def letters(index, body):
+    """Answer with letters and their log-probabilities, the word that a probe wants repeated too."""
+    said = body["messages"][-1]["content"]
+    if not body.get("logprobs"):
+        return text("hello")
+    shares = {"A": 0.6, "B": 0.3, "C": 0.05}
+    if "Repeat this word" in said:
+        shares = {said.split('"')[1]: 0.9, "other": 0.05}
+    tops = [{"token": token, "logprob": math.log(share)} for token, share in shares.items()]
+    reply = completion("x")
+    reply["choices"][0]["logprobs"] = {"content": [{**tops[0], "top_logprobs": tops}]}
+    return answer(reply)
+
+
+def test_comparisons_share_what_was_asked_of_a_model_and_one_budget():
+    with FaultServer(letters) as server:
+        model, run = f"openai:judge@{server.url}", {"budget_calls": 4}
+        with Judge(model, network="single", baselines=(), run=run) as judge:
+            assert judge.compare("q0", "a", "b").verdict == "tie"
+            probed = server.calls - 2
+            assert probed > 0
+            assert judge.compare("q1", "a", "b").verdict == "tie"
+            assert server.calls == probed + 4, "the model was asked once what it can do"
+            last = judge.compare("q2", "a", "b")
+            assert (last.verdict, last.reason) == ("abstain", "BudgetReached")
+            assert server.calls == probed + 4
+
+
+def test_comparisons_side_by_side_pay_the_same_question_once():
+    with FaultServer(scripted(latency=0.05)) as server:
+
+        async def three(judge):
+            return await asyncio.gather(*(judge.compare_async("Why?", "Because.", "No idea.") for _ in range(3)))
+
+        flags = {"network": "single", "shape": {"scoring": "text"}}
+        with Judge(f"openai:judge@{server.url}", **flags) as judge:
+            found = asyncio.run(three(judge))
+    assert len({one.model_dump_json() for one in found}) == 1
+    assert server.calls == 2
+
+
+def test_a_comparison_whose_opening_failed_can_be_tried_again(tmp_path, server):
+    prices = tmp_path / "prices.yaml"
+    with Judge(f"openai:judge@{server.url}", network="paper", prices=str(prices)) as judge:
+        with pytest.raises(SpecError, match=r"prices\.yaml"):
+            judge.compare("Why?", "Because.", "No idea.")
+        prices.write_text("judge: {prompt: 1, completion: 2}\n")
+        assert judge.compare("Why?", "Because.", "No idea.").verdict in {"model1", "model2", "tie"}
+
+
+def test_pairs_in_memory_are_checked_as_those_of_a_file_and_take_labels(tmp_path):
+    with pytest.raises(DataError, match=r"judge.data: row 3: id: got 'p0', expected an id not used before \(row 1\)"):
+        _ = Judge(data=[*PAIRS[:2], PAIRS[0]]).pairs
+    with pytest.raises(DataError, match=r"judge\.data: row 2: response2"):
+        _ = Judge(data=[PAIRS[0], {"id": "a", "response1": "x"}]).pairs
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text('{"id": "p1", "human": "tie"}\n')
+    assert [pair.human for pair in Judge(data=PAIRS[:3], labels=str(labels)).pairs] == ["model1", "tie", "model2"]
+    labels.write_text('{"id": "stranger", "human": "tie"}\n')
+    with pytest.raises(DataError, match="stranger"):
+        _ = Judge(data=PAIRS[:3], labels=str(labels)).pairs
+
+
+def test_a_resumed_run_of_the_environments_endpoint_is_refused_at_another(plait, pairs, tmp_path, server, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    assert plait("judge", pairs, "--model", "openai:judge", *FLAGS, "--limit", "1", "--out", "run")[0] == 0
+    (found,) = json.loads((tmp_path / "run" / "spec.json").read_text())["resolved"]["models"]
+    assert found == {"name": "openai:judge", "base_url": server.url}
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    code, _, err = plait("resume", "run", "--quiet")
+    assert code == 2
+    assert "127.0.0.1:9" in one_line(err)
+
+
+def test_graphs_have_names_of_their_own_and_carry_their_prompts(tmp_path):
+    (tmp_path / "judge.txt").write_text("Own words about {{ angles | join(', ') }}.")
+    network = JudgeNetwork(roles="given", angles=("tone",), depth=1)
+    networks = {"": network, "single": network}
+    made = pickle.dumps(GraphMaker(networks, ("m",), Wording(tmp_path), 0, frozenset()))
+    (tmp_path / "judge.txt").unlink()
+    make = pickle.loads(made)
+    pairs = [Pair(id=id_, response1="a", response2="b") for id_ in ("x", "x/single")]
+    graphs = [make((pair, name)) for pair in pairs for name in networks]
+    assert len({graph.item for graph in graphs}) == 4
+    (node, *_) = graphs[0].nodes.values()
+    assert node.task.wording.review("qa", "q", "a", "b", ["tone"])[1]["content"].endswith("Own words about tone.")
 
 
 @pytest.mark.ray

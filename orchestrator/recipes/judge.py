@@ -9,10 +9,11 @@ Knows the parts and wires them; how a graph runs or a panel is weighed is none o
 import asyncio
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar
 
 from ...candidates import JudgeNetwork
@@ -31,10 +32,11 @@ from ..paying import Policy
 from ..runfolder import RunFolder, write_text
 from ..spec import as_json, validated
 from .base import MethodRun, budget_of, opened_ledger, rows_digest
-from .judge_data import Pair, load_pairs
+from .judge_comparing import Comparing
+from .judge_data import Pair, given_pairs, load_pairs
 from .judge_graphs import Asked, GraphMaker, wording
 from .judge_models import Named, Ready, named, open_models
-from .judge_records import ItemVerdict, Outcome, outcome_of, row
+from .judge_records import ItemVerdict, Outcome, outcome_of, outcome_when, row
 from .judge_result import JudgeResult
 from .judge_spec import JudgeSpec
 from .judge_stats import summarise
@@ -84,7 +86,8 @@ class Judge(MethodRun):
             self.wording.family(network.family)
         self._given = None if data is None or isinstance(data, str | Path) else data
         self._pairs: list[Pair] | None = None
-        self._live: ExitStack | None = None
+        self._live: Comparing | None = None
+        self._opening = Lock()
 
     @property
     def pairs(self) -> list[Pair]:
@@ -93,7 +96,7 @@ class Judge(MethodRun):
             if self._given is None:
                 self._pairs = load_pairs(self.spec.data, self.spec.limit, self.spec.labels)
             else:
-                self._pairs = [validated(Pair, _plain(pair), "judge.data") for pair in self._given][: self.spec.limit]
+                self._pairs = given_pairs(self._given, self.spec.limit, self.spec.labels)
         return self._pairs
 
     @classmethod
@@ -168,13 +171,13 @@ class Judge(MethodRun):
         sliced = self._slice(pairs)
         rows = []
         for pair in pairs:
-            found = {name: _outcome(graphs.get((pair.id, name)), self._stop) for name in ("", *self.spec.beside)}
+            found = {name: outcome_when(graphs.get((pair.id, name)), self._stop) for name in ("", *self.spec.beside)}
             rows.append(row(pair, found.pop(""), found, sliced=pair.id in sliced))
         return rows, told, budget
 
     def _made(
         self, models: Sequence[Named], ledger: Ledger, asked: Sequence[Asked], ready: Ready | None = None, *,
-        budget: Budget, events: EventSink = lambda kind, fields: None, run_id: str = "judge",
+        budget: Budget, events: EventSink, run_id: str,
     ) -> GraphRun | ShardedRun:  # fmt: skip
         """Return the run of these items over these models; what a network needs of them is asked first.
 
@@ -183,9 +186,7 @@ class Judge(MethodRun):
         """
         options, policy = self.spec.run, Policy(retries=self.spec.run.retries)
         workers = open_models(models, options, self.spec.prices, ready)
-        networks, prefilled = {"": self.spec.judges, **self.spec.beside}, self._checked(workers)
-        names = tuple(dict.fromkeys(worker.pool for worker in workers))
-        make = GraphMaker(networks, names, self.spec.prompts, self.spec.seed, prefilled)
+        make = self._maker(workers)
         if options.shards == 1:
             graphs, items = [make(one) for one in asked], options.item_limits
             return GraphRun(graphs, workers, ledger, budget, items, events, policy, run_id)
@@ -193,6 +194,12 @@ class Judge(MethodRun):
         limits = options.limits.less(budget.spent)
         plan = ShardPlan(make, opened, ledger.url, limits, options.item_limits, policy, run_id)
         return ShardedRun(asked, plan, options.shards, events)
+
+    def _maker(self, workers: Sequence[CallWorker]) -> GraphMaker:
+        """Return what makes the graphs; what a network needs of the models is asked first."""
+        networks, prefilled = {"": self.spec.judges, **self.spec.beside}, self._checked(workers)
+        names = tuple(dict.fromkeys(worker.pool for worker in workers))
+        return GraphMaker(networks, names, self.wording, self.spec.seed, prefilled)
 
     def _ready(self, models: Sequence[Named]) -> Ready:
         """Open the models that need no cluster and ask what they can do, before anything is written.
@@ -247,35 +254,39 @@ class Judge(MethodRun):
         return JudgeResult(folder.path, result, timing)
 
     def compare(self, question: str, a: str, b: str, *, address: str | None = None) -> Outcome:
-        """Return what the network holds of two answers; `model1` is `a`. Models stay up until `close`."""
+        """Return what the network holds of two answers; `model1` is `a`.
+
+        Models stay up until `close`, and the limits of the spec are for all comparisons until then together.
+        """
         return run_blocking(lambda: self.compare_async(question, a, b, address=address))
 
     async def compare_async(self, question: str, a: str, b: str, *, address: str | None = None) -> Outcome:
         """Return what the network holds of two answers, inside a running event loop."""
         if not a.strip() or not b.strip():
             return outcome_of(None, "EmptyAnswer")
-        if self._live is None:
-            self._live = ExitStack()
-            models = [named(text, self._pulling) for text in self.spec.model]
-            if cpus := self._cpus(models):
-                self._live.enter_context(cluster(address, cpus=cpus))
-            place = self._live.enter_context(tempfile.TemporaryDirectory())
-            self._compared = Ledger(self.spec.run.ledger or Path(place) / "ledger.db"), models
-            self._live.callback(self._compared[0].close)
-        ledger, models = self._compared
-        pair = Pair(id="pair", query=question, response1=a, response2=b)
-        run = await asyncio.to_thread(self._made, models, ledger, [(pair, "")], budget=Budget(self.spec.run.limits))
-        try:
-            (graph,) = (await run.run_async()).graphs
-        finally:
-            if isinstance(run, GraphRun):
-                await run.close()
-        return outcome_of(graph)
+        live = await asyncio.to_thread(self._compared, address)
+        return await live.outcome(Pair(id="pair", query=question, response1=a, response2=b))
+
+    def _compared(self, address: str | None) -> Comparing:
+        """Return what `compare` works with, opened on first use; what a failed opening had opened is given up."""
+        with self._opening:
+            if self._live is None:
+                with ExitStack() as stack:
+                    models = [named(text, self._pulling) for text in self.spec.model]
+                    if cpus := self._cpus(models):
+                        stack.enter_context(cluster(address, cpus=cpus))
+                    place = stack.enter_context(tempfile.TemporaryDirectory())
+                    ledger = Ledger(self.spec.run.ledger or Path(place) / "ledger.db")
+                    stack.callback(ledger.close)
+                    workers = open_models(models, self.spec.run, self.spec.prices)
+                    make = self._maker(workers)
+                    self._live = Comparing(stack.pop_all(), self.spec.run, ledger, workers, make)
+            return self._live
 
     def close(self) -> None:
         """Give up what `compare` opened."""
         if self._live is not None:
-            self._live.close()
+            self._live.stack.close()
             self._live = None
 
     def __enter__(self) -> "Judge":
@@ -316,12 +327,6 @@ async def _asked(model: ChatModel) -> Capabilities:
         await model.close()
 
 
-def _outcome(graph: Graph | None, stopped: str) -> Outcome:
-    if graph is None:
-        return outcome_of(None, "EmptyAnswer")
-    return outcome_of(graph, "BudgetReached" if stopped.startswith("budget") else "NotReached")
-
-
 def kinds_of(graphs: Sequence[Graph]) -> dict[str, dict[str, float]]:
     """Return what each kind of call took, found ones at what they took when they were paid."""
     kinds: dict[str, dict[str, float]] = {}
@@ -332,7 +337,3 @@ def kinds_of(graphs: Sequence[Graph]) -> dict[str, dict[str, float]]:
                 for name, part in state.cost.items():
                     kind[name] = kind.get(name, 0.0) + part
     return kinds
-
-
-def _plain(pair: Pair | Mapping[str, JSON]) -> dict[str, JSON]:
-    return pair.model_dump() if isinstance(pair, Pair) else dict(pair)

@@ -1,7 +1,7 @@
 """Pairs of answers from JSON lines, checked before anything runs. Must not know models or networks."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,20 @@ class Pair(BaseModel):
     human: Label | None = None
     """Which one people prefer: model1, model2 or tie; absent where nobody was asked."""
 
+    @field_validator("id", "query", "response1", "response2")
+    @classmethod
+    def _can_be_written(cls, text: str) -> str:
+        if any("\ud800" <= char <= "\udfff" for char in text):
+            raise ValueError("text that UTF-8 can hold: it has half of a surrogate pair")
+        return text
+
+    @field_validator("id")
+    @classmethod
+    def _no_separator(cls, id_: str) -> str:
+        if "\x1f" in id_:
+            raise ValueError("an id without the unit separator (U+001F)")
+        return id_
+
     @field_validator("human", mode="before")
     @classmethod
     def _any_case(cls, value: object) -> object:
@@ -55,15 +69,38 @@ def load_pairs(source: str | Path, limit: int | None = None, labels: str | Path 
     pairs: list[Pair] = []
     seen: dict[str, int] = {}
     for number, values in _rows(path, str(source)):
-        pair = _parsed(_renamed(values, number), f"{source}:{number}")
-        if pair.id in seen:
-            raise DataError(f"{source}:{number}: id", pair.id, f"an id not used before (line {seen[pair.id]})")
-        seen[pair.id] = number
-        pairs.append(pair)
+        where = f"{source}:{number}"
+        pairs.append(_parsed(_renamed(values, number), where))
+        _check_new(pairs[-1].id, seen, number, where, "line")
     if not pairs:
         raise DataError(str(source), "no pair", "one or more, each a JSON object on a line")
     pairs = pairs[:limit]
     return pairs if labels is None else _relabelled(pairs, labels, set(seen))
+
+
+def given_pairs(
+    given: Sequence[Pair | Mapping[str, Any]], limit: int | None = None, labels: str | Path | None = None
+) -> list[Pair]:
+    """Return pairs handed over in memory, checked as those of a file are; rows are counted from 1.
+
+    Raises:
+        DataError: a row is malformed or repeats an id; or as `load_pairs` for `labels`.
+    """
+    pairs: list[Pair] = []
+    seen: dict[str, int] = {}
+    for number, row in enumerate(given, start=1):
+        where = f"judge.data: row {number}"
+        pairs.append(_parsed(row.model_dump() if isinstance(row, Pair) else row, where))
+        _check_new(pairs[-1].id, seen, number, where, "row")
+    pairs = pairs[:limit]
+    return pairs if labels is None else _relabelled(pairs, labels, set(seen))
+
+
+def _check_new(id_: str, seen: dict[str, int], number: int, where: str, unit: str) -> None:
+    """Keep an id; refuse it where another row has it: one of the two would get the other's verdict."""
+    if id_ in seen:
+        raise DataError(f"{where}: id", id_, f"an id not used before ({unit} {seen[id_]})")
+    seen[id_] = number
 
 
 def _relabelled(pairs: list[Pair], labels: str | Path, known: set[str]) -> list[Pair]:
@@ -92,7 +129,8 @@ def _renamed(values: Mapping[str, Any], number: int) -> dict[str, Any]:
         if ours not in row and theirs in row:
             row[ours] = row[theirs]
     if "human" not in row and "label" in row:
-        row["human"] = {0: "model1", 1: "model2", 2: "tie"}.get(row["label"], row["label"])
+        label = row["label"]
+        row["human"] = dict(enumerate(LABELS)).get(label, label) if type(label) is int else label  # True is no 1
     row.setdefault("id", str(number))
     return row
 
@@ -125,6 +163,8 @@ def _object(line: str, where: str) -> dict[str, Any]:
         values = loads(line)
     except json.JSONDecodeError as error:
         raise DataError(where, line[:60], f"a JSON object ({error.msg} at column {error.colno})") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        raise DataError(where, line[:60], "a JSON object of numbers and depth that can be read") from error
     if not isinstance(values, dict):
         raise DataError(where, line[:60], "a JSON object")
     return values

@@ -15,6 +15,10 @@ Asked = tuple[Pair, str]
 """An item and the name of the network it is put to; "" is the run's own."""
 
 
+_BESIDE = "\x1f"
+"""Between an item's id and the name of a network beside; no id holds it, so no two graphs have one name."""
+
+
 @dataclass(frozen=True)
 class GraphMaker:
     """Makes the graph of an item for one of several networks.
@@ -22,23 +26,23 @@ class GraphMaker:
     Attributes:
         networks: By name.
         models: Names of the chat models.
-        prompts: Folder of prompt files; None for Plait's own.
+        wording: The prompts; their texts travel with it, so that every process sends the same.
         seed: Of the run.
         prefilled: Those of the models that go on with an answer begun for them.
     """
 
     networks: Mapping[str, JudgeNetwork]
     models: tuple[str, ...]
-    prompts: str | None
+    wording: Wording
     seed: int
     prefilled: frozenset[str]
 
     def __call__(self, asked: Asked) -> Graph:
         """Return the graph."""
         pair, name = asked
-        judges = Judges(self.networks[name], self.models, wording(self.prompts), self.seed, self.prefilled)
+        judges = Judges(self.networks[name], self.models, self.wording, self.seed, self.prefilled)
         item = Item(pair.id, pair.query, pair.response1, pair.response2)
-        return Graph(f"{pair.id}/{name}" if name else pair.id, judges.nodes(item))
+        return Graph(f"{pair.id}{_BESIDE}{name}" if name else pair.id, judges.nodes(item))
 
 
 @cache

@@ -42,9 +42,13 @@ class Named:
 
     @property
     def resolved(self) -> JSON:
-        """What the name stood for."""
+        """What the name stood for; an endpoint of the environment's is another one where that names another."""
         if self.local is not None:
             return {"name": self.text, "model_hash": self.local.model_hash, "parameters": self.local.parameters}
+        if self.kind == "endpoint":
+            from ...models.endpoint import EndpointChat
+
+            return {"name": self.text, "base_url": EndpointChat(self.place, self.base_url).base_url}
         return {"name": self.text}
 
 

@@ -108,6 +108,13 @@ def outcome_of(graph: Graph | None, reason: str = "") -> Outcome:
     )
 
 
+def outcome_when(graph: Graph | None, stopped: str) -> Outcome:
+    """Return what a graph came to in a run that was stopped for this reason, or was not; none: nobody was asked."""
+    if graph is None:
+        return outcome_of(None, "EmptyAnswer")
+    return outcome_of(graph, "BudgetReached" if stopped.startswith("budget") else "NotReached")
+
+
 def row(pair: Pair, outcome: Outcome, baselines: Mapping[str, Outcome], *, sliced: bool = False) -> ItemVerdict:
     """Return the row of one item."""
     return ItemVerdict(
