@@ -85,7 +85,7 @@ def parallel(game: Nim, rounds: int, repeats: int, workers: int) -> dict[str, ob
 def main() -> None:
     """Time both in turn on each game and print one JSON line; the ratio is the middle game's."""
     games = [measure(game, 4000, 9) for game in GAMES]
-    both = parallel(GAMES[1], 40000, 5, 2)
+    both = parallel(GAMES[1], 200000, 3, 2)
     result = {"name": "tree_search", "ratio": games[1]["ratio"], "cores": os.cpu_count(), "games": games}
     print(json.dumps({**result, "parallel": both}))
 
