@@ -95,13 +95,17 @@ def audit(
     quiet: Quiet = False,
 ) -> None:
     """Judge the public sets in FOLDER; say where the judge does no better than "the longer answer wins"."""
+    from .commands_run import exit_code
     from .recipes.judge_audit import run_audit
+    from .recipes.judge_spec import JudgeSpec
     from .spec import assignments, merged
 
     given = _given({"model": model or None, "network": network, "seed": seed})
-    run_audit(
-        folder, merged(given, assignments(settings or [])), out, limit=limit, address=address, as_json=json, quiet=quiet
-    )
+    values = merged(given, assignments(settings or []))
+    results = run_audit(folder, values, out, limit=limit, address=address, as_json=json, quiet=quiet)
+    allowed = JudgeSpec(**values).run.max_failures
+    codes = [exit_code(result, allowed) for result in results.values()]
+    raise typer.Exit(1 if 1 in codes else max(codes))  # failures first, as where one run has both
 
 
 @app.command()
@@ -116,6 +120,8 @@ def angles(
 
     from .recipes.judge_angles import write_cache
 
+    if most < 1:
+        raise SpecError("--most", most, "1 or more")
     found = write_cache(run, out, most)
     if json:
         typer.echo(codec.dumps({"file": str(out / "families.yaml"), "angles": dict(found)}))

@@ -127,20 +127,27 @@ def _carry_out(made: Recipe, options: Options) -> None:
                 end = {"event": "done", "status": "FAILED", "error": str(error), "exit_code": error.exit_code}
                 typer.echo(json.dumps(end))
             raise
-    share, allowed = failed_share(result.timing["counts"]), made.spec.run.max_failures
-    code = 128 + caught[0] if caught else 1 if share > allowed else 3 if result.status == "STOPPED" else 0
-    code = 0 if code in (1, 3) and options.partial_ok else code
-    if options.json:
-        end = {"event": "done", "status": result.status, "folder": str(result.folder)}
-        typer.echo(json.dumps({**end, "failed_share": round(share, 6), "exit_code": code}))
-    else:
+    if not options.json:
         from rich.console import Console
 
         result.show(Console())
+    ended = exit_code(result, made.spec.run.max_failures)
+    code = 128 + caught[0] if caught else 0 if options.partial_ok else ended
+    if options.json:
+        end = {"event": "done", "status": result.status, "folder": str(result.folder)}
+        share = failed_share(result.timing["counts"])
+        typer.echo(json.dumps({**end, "failed_share": round(share, 6), "exit_code": code}))
+    raise typer.Exit(code)
+
+
+def exit_code(result: "MethodResult", allowed: float) -> int:
+    """Return 1 where more evaluations failed than allowed, and say so; 3 where the run was stopped; else 0."""
+    share = failed_share(result.timing["counts"])
     if share > allowed:
         line = f"{100 * share:.1f} % of the evaluations failed, above --max-failures {allowed:g}; see events.jsonl"
         typer.echo(f"plait: {line} in {result.folder}", err=True)
-    raise typer.Exit(code)
+        return 1
+    return 3 if result.status == "STOPPED" else 0
 
 
 def failed_share(counts: Mapping[str, int]) -> float:

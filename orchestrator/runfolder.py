@@ -14,6 +14,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -81,7 +82,7 @@ class RunFolder:
         return str(self.info["id"])
 
     def settle_spec(self, spec: Mapping[str, JSON]) -> None:
-        """Write the spec on the first start; on a later one, refuse any other.
+        """Write the spec on the first start; on a later one, refuse any other. A ledger's password is left out.
 
         Raises:
             RunFolderError: a field differs; the error names the fields with both values.
@@ -95,7 +96,7 @@ class RunFolder:
             if names:
                 changes = "; ".join(f"{name}: {before.get(name)!r} then, {spec.get(name)!r} now" for name in names)
                 raise RunFolderError(str(self.path), f"holds a run of another spec ({changes})")
-        write_json(file, spec)
+        write_json(file, _without_password(spec))
 
     def spec(self) -> dict[str, JSON]:
         """Return the spec of the run.
@@ -137,6 +138,19 @@ class RunFolder:
             except BlockingIOError as error:
                 raise RunFolderError(str(self.path), "another process works on this run") from error
             yield
+
+
+_PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@|(?<=[?&])(?:ssl)?password=[^&]*&?", re.DOTALL | re.IGNORECASE)
+"""Of a database's URL, after the user or as an option; up to the last @, since a password may hold another."""
+
+
+def _without_password(spec: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Return a spec whose ledger, if it is a database by URL, is named without its password."""
+    how = spec.get(HOW)
+    if not isinstance(how, Mapping) or not isinstance(how.get("ledger"), str):
+        return dict(spec)
+    ledger = _PASSWORD.sub(lambda found: "" if found[1] is None else f"{found[1]}@", how["ledger"])
+    return {**spec, HOW: {**how, "ledger": ledger}}
 
 
 def write_json(path: Path, value: JSON) -> None:

@@ -55,3 +55,12 @@ def test_a_cache_is_a_prompts_folder_whose_standard_angles_it_is(tmp_path):
 def test_a_run_whose_angles_were_given_makes_no_cache(tmp_path):
     with pytest.raises(SpecError, match="generated"):
         write_cache(folder_of(tmp_path, "standard", rows(("tone",))), tmp_path / "prompts")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(plait, tmp_path):
+    run = folder_of(tmp_path, "generated", rows(("tone",)))
+    (tmp_path / "file").write_text("")
+    code, out, err = plait("judge", "angles", run, "--out", tmp_path / "file" / "prompts")
+    assert (code, out) == (4, "")
+    (line,) = err.splitlines()
+    assert "file/prompts" in line

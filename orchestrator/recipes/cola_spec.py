@@ -21,7 +21,8 @@ class RunOptions(BaseModel):
     cache_mb: PositiveInt = 1024
     """Hidden states that each host keeps for reuse, in MiB."""
     ledger: str | None = None
-    """Where outcomes are kept: a path, sqlite:///path or postgresql+psycopg://...; default: in the run folder."""
+    """Where outcomes are kept: a path, sqlite:///path or postgresql+psycopg://...; default: in the run folder. A URL's
+    password is not written into the run folder: PGPASSWORD, or the URL given again, brings it to a resumed run."""
     budget_evaluations: NonNegativeInt | None = None
     """Evaluations to pay for at most; reaching it ends the run with a valid partial result."""
     budget_seconds: float | None = Field(default=None, ge=0)

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from ...errors import SpecError
-from ..runfolder import write_text
+from ..runfolder import storing, write_text
 from .judge_graphs import wording
 from .judge_records import ItemVerdict
 from .judge_result import JudgeResult
@@ -45,6 +45,7 @@ def write_cache(run: Path, folder: Path, most: int = MOST) -> list[tuple[str, in
     Raises:
         RunFolderError: there is no such run.
         SpecError: the run's angles were given to it, or its model named none.
+        StoreError: the folder cannot be written.
     """
     result = JudgeResult.load(run)
     network = result.data["resolved"]["network"]
@@ -56,6 +57,7 @@ def write_cache(run: Path, folder: Path, most: int = MOST) -> list[tuple[str, in
     families = wording(result.data["spec"]["prompts"]).families
     family = network["family"]
     changed = {**families, family: {**families[family], "angles": [name for name, _ in angles]}}
-    folder.mkdir(parents=True, exist_ok=True)
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "families.yaml", yaml.safe_dump(changed, sort_keys=False, allow_unicode=True))
     return angles

@@ -14,10 +14,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ...errors import DataError
+from ...errors import DataError, SpecError
 from ...intervals import Interval
 from ...records import JSON, digest, generator
+from ..spec import validated
 from .judge_data import Pair, load_pairs
+from .judge_result import JudgeResult
+from .judge_spec import JudgeSpec
 from .judge_statement import chance_standing, judge
 
 KNOWN = {
@@ -166,8 +169,8 @@ def run_audit(
     address: str | None = None,
     as_json: bool = False,
     quiet: bool = False,
-) -> dict[str, dict[str, JSON]]:
-    """Judge the public sets in a folder, a run folder each, print the audit and return the summaries by set.
+) -> dict[str, JudgeResult]:
+    """Judge the public sets in a folder, a run folder each, print the audit and return the results by set.
 
     Args:
         folder: Of the sets.
@@ -177,23 +180,31 @@ def run_audit(
         address: Of an existing Ray cluster.
         as_json: Print a JSON line a set instead of a table.
         quiet: Print nothing of a set before the end.
+
+    Raises:
+        SpecError: a field cannot run, or is one that the sets decide.
     """
     from .judge import Judge
 
+    if given := [name for name in ("data", "labels") if name in values]:
+        raise SpecError(f"judge.{given[0]}", values[given[0]], "nothing: an audit takes pairs and labels of its sets")
+    if limit is not None and limit < 1:
+        raise SpecError("--limit", limit, "1 or more")
+    seed = validated(JudgeSpec, values, "judge").seed
     console, results = Console(), {}
     for found in audit_sets(folder):
-        pairs = found.sample(limit, int(values.get("seed", 0)))
+        pairs = found.sample(limit, seed)
         if not quiet and not as_json:
             part = "" if found.whole and len(pairs) == len(found.pairs) else f" of {len(found.pairs)}"
             console.print(f"{found.name}: {len(pairs)}{part} pairs", highlight=False)
         result = Judge(data=pairs, **values).run(out / found.name.replace(" ", "-"), address=address)
-        results[found.name] = result.summary
+        results[found.name] = result
         if as_json:
             typer.echo(json.dumps({"event": "audit", **audit_rows({found.name: result.summary})[0]}))
         if result.status != "SUCCEEDED":
             break  # a limit of the run, or a wish to stop: it holds for the sets to come as well
     if not as_json:
-        console.print(audit_table(results))
+        console.print(audit_table({name: result.summary for name, result in results.items()}))
     return results
 
 

@@ -30,7 +30,8 @@ class JudgeRunOptions(BaseModel):
     retries: NonNegativeInt = 3
     """Repeats of a call that failed for a reason that may pass."""
     ledger: str | None = None
-    """Where outputs are kept: a path, sqlite:///path or postgresql+psycopg://...; default: in the run folder."""
+    """Where outputs are kept: a path, sqlite:///path or postgresql+psycopg://...; default: in the run folder. A URL's
+    password is not written into the run folder: PGPASSWORD, or the URL given again, brings it to a resumed run."""
     budget_calls: NonNegativeInt | None = None
     """Calls to pay for at most; reaching it ends the run with a valid partial result."""
     budget_tokens: NonNegativeInt | None = None
