@@ -323,6 +323,23 @@ def test_a_resumed_run_of_the_environments_endpoint_is_refused_at_another(plait,
     assert "127.0.0.1:9" in one_line(err)
 
 
+def test_a_dry_run_counts_repairs_and_is_called_an_estimate(plait, pairs):
+    def mute(index, body):
+        return text("7 3" if "two scores alone" in body["messages"][-1]["content"] else "They are alike.")
+
+    flags = ["--network", "paper", "--roles", "truth,form", "--set", "baselines=[]", "--limit", "1", "--quiet"]
+    with FaultServer(mute) as server:
+        code, out, _ = plait("judge", pairs, *at(server), *flags, "--dry-run", "--json")
+        assert (code, server.calls) == (0, 0)
+        assert plait("judge", pairs, *at(server), *flags, "--out", "run")[0] == 0
+    plan = json.loads(out)
+    assert plan["calls"] == server.calls == 2 * 2 * 2 * 2
+    assert plan["kind"].startswith("estimate")
+    letters = Judge(data=PAIRS[:1], network="single", baselines=()).plan()
+    assert letters["calls"] == 2
+    assert plan["tokens"] > 10 * letters["tokens"]
+
+
 def test_graphs_have_names_of_their_own_and_carry_their_prompts(tmp_path):
     (tmp_path / "judge.txt").write_text("Own words about {{ angles | join(', ') }}.")
     network = JudgeNetwork(roles="given", angles=("tone",), depth=1)

@@ -8,6 +8,7 @@ Knows the parts and wires them; how a graph runs or a panel is weighed is none o
 
 import asyncio
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -16,7 +17,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar
 
-from ...candidates import JudgeNetwork
 from ...errors import SpecError
 from ...graphs import Graph
 from ...models.chat import Capabilities, ChatModel
@@ -25,7 +25,7 @@ from ..budget import Budget
 from ..calls import CallWorker
 from ..cluster import cluster
 from ..graph_run import GraphResult, GraphRun
-from ..graph_shards import ShardedRun, ShardPlan
+from ..graph_shards import SHARD_CPUS, ShardedRun, ShardPlan
 from ..ledger import Ledger
 from ..loops import run_blocking
 from ..paying import Policy
@@ -36,6 +36,7 @@ from .judge_comparing import Comparing
 from .judge_data import Pair, given_pairs, load_pairs
 from .judge_graphs import Asked, GraphMaker, wording
 from .judge_models import Named, Ready, named, open_models
+from .judge_plan import plan_of
 from .judge_records import ItemVerdict, Outcome, outcome_of, outcome_when, row
 from .judge_result import JudgeResult
 from .judge_spec import JudgeSpec
@@ -118,16 +119,8 @@ class Judge(MethodRun):
         return made
 
     def plan(self) -> dict[str, JSON]:
-        """Return what the run would ask for at most, without asking: calls, and tokens at four characters each."""
-        calls = tokens = 0
-        for network in (self.spec.judges, *self.spec.beside.values()):
-            neurons = self._neurons_at_most(network)
-            each = 2 * neurons * network.depth + (network.roles == "generated")
-            calls += each * len(self.pairs)
-            material = sum(len(p.query) + len(p.response1) + len(p.response2) + 1200 for p in self.pairs) // 4
-            answer = 1 if network.scoring == "letters" and network.depth == 1 else network.max_tokens
-            tokens += each * (material + answer * len(self.pairs))
-        return {"items": len(self.pairs), "networks": 1 + len(self.spec.beside), "calls": calls, "tokens": tokens}
+        """Return what the run would ask for at most, without asking: an estimate."""
+        return plan_of(self.spec, self.wording, self.pairs)
 
     def run(self, out: str | Path | None = None, *, address: str | None = None) -> JudgeResult:
         """Run, or continue, and return the result; the run folder holds all of it.
@@ -166,6 +159,8 @@ class Judge(MethodRun):
         self._current = run
         self._events("phase", {"phase": "judge", "strands": len(pairs), "total": len(asked)})
         told = run.run()
+        if self.spec.run.shards > 1:  # each shard kept its own account
+            budget.count({**told.cost, "evaluations": told.counts.paid}, whole=False)
         self._stop = self._stop or told.stop_reason
         graphs = {(pair.id, name): graph for (pair, name), graph in zip(asked, told.graphs, strict=True)}
         sliced = self._slice(pairs)
@@ -190,7 +185,7 @@ class Judge(MethodRun):
         if options.shards == 1:
             graphs, items = [make(one) for one in asked], options.item_limits
             return GraphRun(graphs, workers, ledger, budget, items, events, policy, run_id)
-        opened = partial(open_models, models, options.share(options.shards), self.spec.prices)
+        opened = partial(open_models, models, options.share(options.shards), self.spec.prices, ready)
         limits = options.limits.less(budget.spent)
         plan = ShardPlan(make, opened, ledger.url, limits, options.item_limits, policy, run_id)
         return ShardedRun(asked, plan, options.shards, events)
@@ -209,9 +204,9 @@ class Judge(MethodRun):
             CallFailed: an endpoint that must be asked does not answer.
         """
         near = [model for model in models if model.kind != "host"]
-        ready = {model.text: open_models([model], self.spec.run, self.spec.prices) for model in near}
-        self._checked([worker for workers in ready.values() for worker in workers])
-        return ready
+        opened = {model.text: open_models([model], self.spec.run, self.spec.prices) for model in near}
+        self._checked([worker for workers in opened.values() for worker in workers])
+        return {text: [worker.model for worker in workers] for text, workers in opened.items()}
 
     def _checked(self, workers: Sequence[CallWorker]) -> frozenset[str]:
         """Return the models that go on with an answer begun for them; refuse those without log-probabilities.
@@ -296,17 +291,9 @@ class Judge(MethodRun):
         self.close()
 
     def _cpus(self, models: Sequence[Named]) -> int:
-        """Return the cores that the hosts need; 0 where every judge is an endpoint, and Ray is not needed."""
-        return self.spec.run.actors * sum(model.kind == "host" for model in models)
-
-    def _neurons_at_most(self, network: JudgeNetwork) -> int:
-        from ...agents.judges.parsing import MOST_ANGLES
-
-        angles = len(network.angles or self.wording.family(network.family)["angles"])
-        if network.roles == "generated":
-            angles = network.role_limit or MOST_ANGLES
-        neurons = angles * len(self.spec.model) * network.samples
-        return min(neurons, network.width or neurons)
+        """Return the cores that hosts and shards need; 0 where every judge is an endpoint, and Ray is not needed."""
+        shards = math.ceil(SHARD_CPUS * self.spec.run.shards) if self.spec.run.shards > 1 else 0
+        return self.spec.run.actors * sum(model.kind == "host" for model in models) + shards
 
     def _resolved(self, models: Sequence[Named]) -> dict[str, JSON]:
         """Return what the spec's names stood for."""
