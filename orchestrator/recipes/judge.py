@@ -160,7 +160,7 @@ class Judge(MethodRun):
         self._events("phase", {"phase": "judge", "strands": len(pairs), "total": len(asked)})
         told = run.run()
         if self.spec.run.shards > 1:  # each shard kept its own account
-            budget.count({**told.cost, "evaluations": told.counts.paid}, whole=False)
+            budget.count(told.cost, whole=False)
         self._stop = self._stop or told.stop_reason
         graphs = {(pair.id, name): graph for (pair, name), graph in zip(asked, told.graphs, strict=True)}
         sliced = self._slice(pairs)

@@ -72,8 +72,8 @@ def named(text: str, progress: "Progress | None" = None) -> Named:
     return Named(text, "host", text, local=ensure(text, progress=progress))
 
 
-Ready: TypeAlias = Mapping[str, Sequence[CallWorker]]
-"""Workers of models that are open already, by the text that names the model."""
+Ready: TypeAlias = Mapping[str, Sequence[ChatModel]]
+"""Models that are open already, with what was found out about them, by the text that names each."""
 
 
 def open_models(
@@ -89,17 +89,15 @@ def open_models(
 
     table = None if prices is None else PriceTable.load(prices)
     known = ready or {}
-    return [worker for model in models for worker in known.get(model.text) or open_model(model, options, table)]
+    return [
+        worker
+        for model in models
+        for worker in _workers(model, known.get(model.text) or _chats(model, options, table), options)
+    ]
 
 
-def open_model(model: Named, options: "JudgeRunOptions", prices: "PriceTable | None") -> list[CallWorker]:
-    """Return the workers of a model: one an endpoint, one a host replica.
-
-    Raises:
-        SpecError: money is limited and the model has no price.
-        ClusterError: a host cannot be placed.
-    """
-    chats = _chats(model, options, prices)
+def _workers(model: Named, chats: Sequence[ChatModel], options: "JudgeRunOptions") -> list[CallWorker]:
+    """Return the workers of a model: one an endpoint, one a host replica."""
     share = max(1, options.concurrency // len(chats))
     if model.kind == "host":  # more would only wait there, and a stop waits for all that are in flight
         share = min(share, HOST_CALLS)
@@ -111,6 +109,12 @@ def open_model(model: Named, options: "JudgeRunOptions", prices: "PriceTable | N
 
 
 def _chats(model: Named, options: "JudgeRunOptions", prices: "PriceTable | None") -> Sequence[ChatModel]:
+    """Return a model's chat models.
+
+    Raises:
+        SpecError: money is limited and the model has no price.
+        ClusterError: a host cannot be placed.
+    """
     if model.kind == "endpoint":
         from ...models.endpoint import EndpointChat
 
