@@ -23,6 +23,7 @@ from ..records import JSON, digest
 from .chat import GREEDY, CallFailed, Capabilities, LabelScores, Message, Reply, Sampling, TokenPrice
 from .completions import estimate_tokens, read_labels, read_object, read_reply
 from .endpoint_failures import from_body, from_connection, from_status
+from .probe import Probed, probe
 from .redaction import watch
 
 TOP_LOGPROBS = 20
@@ -98,6 +99,7 @@ class EndpointChat:
         self.token_field = token_field or ("max_completion_tokens" if openais else "max_tokens")
         self._live: _Live | None = None
         self._capabilities: Capabilities | None = None
+        self.probed = Probed()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_live": None}
@@ -159,9 +161,10 @@ class EndpointChat:
         return {self.token_field: 1, "temperature": 1.0, "logprobs": True, "top_logprobs": top}
 
     async def capabilities(self) -> Capabilities:
-        """Return what the endpoint can do; asked once, by fourteen calls of a few tokens."""
-        from .probe import probe
+        """Return what the endpoint can do; asked once, by fourteen calls of a few tokens.
 
+        `probed` says what they took. A failure that may pass is repeated a few times.
+        """
         if self._capabilities is None:
             async with self._here().probing:
                 if self._capabilities is None:

@@ -4,14 +4,16 @@ A feature counts as present only where answers show it. Endpoints accept fields 
 return log-probabilities that have nothing to do with the prompt (llama.cpp issue 27174: scores at chance, in silence).
 """
 
+import asyncio
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..records import JSON
-from .chat import CallFailed, Capabilities, Message, Sampling
-from .completions import read_reply, read_top
+from .chat import CallFailed, Capabilities, Message, Sampling, Usage
+from .completions import read_reply, read_top, read_usage
 
 if TYPE_CHECKING:
     from .endpoint import EndpointChat
@@ -26,12 +28,37 @@ _REFUSALS = frozenset({"BadRequest", "Unsupported", "Empty", "Truncated", "Refus
 """Answers to a question that say no; any other failure says nothing and is raised."""
 
 
-async def probe(model: "EndpointChat") -> Capabilities:
-    """Return what `model` can do.
+_REPEATS = 3
+_MOST_WAIT = 30.0
+"""Seconds that a server may ask for between repeats; who asks for more is not asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What probing took: calls sent that may be billed, and their tokens together."""
+
+    calls: int = 0
+    usage: Usage = field(default_factory=Usage)
+
+    def plus(self, usage: Usage) -> "Probed":
+        """Return the sum with one more call."""
+        mine = self.usage
+        total = Usage(
+            mine.prompt + usage.prompt,
+            mine.completion + usage.completion,
+            mine.cached + usage.cached,
+            mine.known and usage.known,
+        )
+        return Probed(self.calls + 1, total)
+
+
+async def probe(endpoint: "EndpointChat") -> Capabilities:
+    """Return what `endpoint` can do; `endpoint.probed` counts every call, also where this raises.
 
     Raises:
         CallFailed: it cannot be asked.
     """
+    model = _Asked(endpoint)
     await _reach(model)
     top = await _top_logprobs(model)
     return Capabilities(
@@ -39,12 +66,68 @@ async def probe(model: "EndpointChat") -> Capabilities:
         top_logprobs=top,
         seed=await _honours_seed(model),
         structured=await _keeps_schema(model),
-        context=await _context(model),
+        context=await _context(model, endpoint.model),
         continues=await _continues(model),
     )
 
 
-async def _reach(model: "EndpointChat") -> None:
+class _Asked:
+    """An endpoint whose calls are counted, and repeated a few times where they may pass."""
+
+    def __init__(self, endpoint: "EndpointChat") -> None:
+        self._endpoint = endpoint
+
+    async def generate(self, messages: Sequence[Message], sampling: Sampling) -> str:
+        async def ask() -> str:
+            reply = await self._endpoint.generate(messages, sampling)
+            self._count(reply.usage)
+            return reply.text
+
+        return await self._repeated(ask)
+
+    async def first_token(self, messages: Sequence[Message], top: int) -> dict[str, Any]:
+        return await self._complete(messages, self._endpoint.first_token(top), None)
+
+    async def answer(self, messages: Sequence[Message], fields: Mapping[str, JSON], tokens: int) -> str:
+        body = {**fields, self._endpoint.token_field: tokens, "temperature": 0.0}
+        return read_reply(await self._complete(messages, body, True), messages, ()).text
+
+    async def models(self) -> dict[str, Any]:
+        return await self._repeated(self._endpoint.models, paid=False)
+
+    async def _complete(
+        self, messages: Sequence[Message], fields: Mapping[str, JSON], continued: bool | None
+    ) -> dict[str, Any]:
+        async def ask() -> dict[str, Any]:
+            answer = await self._endpoint.complete(messages, fields, continued=continued)
+            usage = read_usage(answer, messages, "")
+            most = int(fields[self._endpoint.token_field])
+            self._count(usage if usage.known else Usage(usage.prompt, most, known=False))
+            return answer
+
+        return await self._repeated(ask)
+
+    async def _repeated(self, ask: Callable[[], Awaitable[Any]], *, paid: bool = True) -> Any:
+        """Ask; where it may pass later, a few times more. An answer without text is an answer."""
+        repeats = 0
+        while True:
+            try:
+                return await ask()
+            except CallFailed as failure:
+                if paid:
+                    self._count(failure.usage or Usage())
+                wait = 0.5 * 2**repeats if failure.retry_after is None else failure.retry_after
+                passes = failure.retryable and failure.reason not in _REFUSALS and wait <= _MOST_WAIT
+                if repeats == _REPEATS or not passes:
+                    raise
+            repeats += 1
+            await asyncio.sleep(wait)
+
+    def _count(self, usage: Usage) -> None:
+        self._endpoint.probed = self._endpoint.probed.plus(usage)
+
+
+async def _reach(model: _Asked) -> None:
     """Ask anything: a wrong key or model name must be raised, not read as "cannot" below."""
     try:
         await model.generate([_user("Say yes.")], Sampling(max_tokens=8))
@@ -53,7 +136,7 @@ async def _reach(model: "EndpointChat") -> None:
             raise
 
 
-async def _top_logprobs(model: "EndpointChat") -> int:
+async def _top_logprobs(model: _Asked) -> int:
     """Return how many likeliest tokens the endpoint lists, 0 where their log-probabilities are none or not real."""
     for top in (20, 8, 5):  # limits in use: OpenAI and vLLM 20, xAI 8, Fireworks 5
         try:
@@ -67,11 +150,11 @@ async def _top_logprobs(model: "EndpointChat") -> int:
     return 0
 
 
-async def _shift(model: "EndpointChat", top: int, one: str, other: str) -> float:
+async def _shift(model: _Asked, top: int, one: str, other: str) -> float:
     """Return by how many nats the odds of `one` against `other` rise when it is the word to repeat."""
     odds: list[float] = []
     for word in (one, other):
-        listed = read_top(await model.complete([_user(_REPEAT.format(word=word))], model.first_token(top)))
+        listed = read_top(await model.first_token([_user(_REPEAT.format(word=word))], top))
         if math.fsum(map(math.exp, listed.values())) > 1.001:
             return 0.0  # no distribution
         odds.append(_best(listed, one) - _best(listed, other))
@@ -91,23 +174,23 @@ def _best(listed: Mapping[str, float], word: str) -> float:
     return max(begins, default=min(listed.values(), default=0.0))
 
 
-async def _honours_seed(model: "EndpointChat") -> bool:
+async def _honours_seed(model: _Asked) -> bool:
     """Whether equal seeds draw equally and others do not (an endpoint that ignores them may be greedy)."""
     ask = [_user("Write five words that have nothing to do with each other.")]
     texts = [await _draw(model, ask, seed) for seed in (11, 11, 12, 13)]
     return texts[0] is not None and texts[0] == texts[1] and len(set(texts)) > 1
 
 
-async def _draw(model: "EndpointChat", messages: Sequence[Message], seed: int) -> str | None:
+async def _draw(model: _Asked, messages: Sequence[Message], seed: int) -> str | None:
     try:
-        return (await model.generate(messages, Sampling(temperature=1.0, max_tokens=12, seed=seed))).text
+        return await model.generate(messages, Sampling(temperature=1.0, max_tokens=12, seed=seed))
     except CallFailed as failure:
         if failure.reason not in _REFUSALS:
             raise
         return None
 
 
-async def _keeps_schema(model: "EndpointChat") -> bool:
+async def _keeps_schema(model: _Asked) -> bool:
     """Whether an answer is JSON of the given schema although the question asks for none."""
     schema = {
         "type": "object",
@@ -117,7 +200,7 @@ async def _keeps_schema(model: "EndpointChat") -> bool:
     }
     form = {"type": "json_schema", "json_schema": {"name": "mood", "schema": schema, "strict": True}}
     try:
-        text = await _answer(model, [_user("Say hello.")], {"response_format": form}, 32)
+        text = await model.answer([_user("Say hello.")], {"response_format": form}, 32)
         parsed = json.loads(text)
     except CallFailed as failure:
         if failure.reason not in _REFUSALS:
@@ -128,14 +211,14 @@ async def _keeps_schema(model: "EndpointChat") -> bool:
     return isinstance(parsed, dict) and set(parsed) == {"mood"} and parsed["mood"] in {"glad", "sad"}
 
 
-async def _continues(model: "EndpointChat") -> bool:
+async def _continues(model: _Asked) -> bool:
     """Whether an assistant's turn at the end is continued: half a word tells it from a new turn."""
     messages = [
         _user("What is the capital of France? Answer with its name."),
         _assistant("The capital of France is Par"),
     ]
     try:
-        text = await _answer(model, messages, {}, 4)
+        text = await model.answer(messages, {}, 4)
     except CallFailed as failure:
         if failure.reason not in _REFUSALS:
             raise
@@ -143,12 +226,7 @@ async def _continues(model: "EndpointChat") -> bool:
     return text.startswith("is")
 
 
-async def _answer(model: "EndpointChat", messages: Sequence[Message], fields: Mapping[str, JSON], tokens: int) -> str:
-    body = {**fields, model.token_field: tokens, "temperature": 0.0}
-    return read_reply(await model.complete(messages, body, continued=True), messages, ()).text
-
-
-async def _context(model: "EndpointChat") -> int | None:
+async def _context(model: _Asked, name: str) -> int | None:
     """Return the context's length where the list of models says it."""
     try:
         listed = (await model.models()).get("data")
@@ -158,7 +236,7 @@ async def _context(model: "EndpointChat") -> int | None:
         return None  # many endpoints have no such list
     entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
     for entry in entries:
-        if entry.get("id") == model.model:
+        if entry.get("id") == name:
             return _length(entry)
     return None
 
@@ -180,4 +258,4 @@ def _assistant(content: str) -> Message:
     return {"role": "assistant", "content": content}
 
 
-__all__ = ["probe"]
+__all__ = ["Probed", "probe"]

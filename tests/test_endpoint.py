@@ -12,6 +12,7 @@ import pytest
 from plait.errors import SpecError
 from plait.models.cassette import RecordingChat
 from plait.models.chat import CallFailed, Capabilities, Sampling, Usage
+from plait.models.completions import read_usage
 from plait.models.endpoint import EndpointChat
 from plait.records import canonical
 from plait.tests import fault_server as fault
@@ -431,17 +432,40 @@ class TestProbe:
         with pytest.raises(CallFailed, match="Unauthorized"):
             self.probe([fault.status(401)])
 
-    def test_a_server_that_fails_once_is_asked_again_the_next_time(self):
+    def test_what_it_took_is_counted_and_a_failure_that_may_pass_is_repeated(self):
+        async def main(url):
+            model = EndpointChat("any", url)
+            await model.capabilities()
+            await model.close()
+            return model.probed
+
+        busy = fault.status(429, retry_after="0")
+        with FaultServer([fault.text("4")]) as server:
+            calm, calls = asyncio.run(main(server.url)), server.calls
+        with FaultServer([busy, busy, fault.text("4")]) as server:
+            pressed = asyncio.run(main(server.url))
+        once = read_usage(fault.completion("4"), ASK, "4")
+        assert once.known
+        assert calm.calls == calls - 1  # the list of models costs nothing
+        assert calm.usage == Usage(calm.calls * once.prompt, calm.calls * once.completion)
+        assert (pressed.calls, pressed.usage) == (calm.calls + 2, calm.usage)
+
+    @pytest.mark.parametrize(("retry_after", "calls"), [("0", 4), ("31", 1)])
+    def test_a_server_that_goes_on_failing_is_told_and_asked_again_the_next_time(self, retry_after, calls):
         async def main(url):
             model = EndpointChat("any", url)
             with pytest.raises(CallFailed, match="ServerError"):
                 await model.capabilities()
+            taken = model.probed.calls
             found = await model.capabilities()
             await model.close()
-            return found
+            return found, taken
 
-        with FaultServer([fault.status(500), fault.text("4")]) as server:
-            assert asyncio.run(main(server.url)).label_logprobs is False
+        failing = [fault.status(500, retry_after=retry_after)] * calls
+        with FaultServer([*failing, fault.text("4")]) as server:
+            found, taken = asyncio.run(main(server.url))
+        assert found.label_logprobs is False
+        assert taken == calls
 
 
 ADDRESSES = {
