@@ -143,7 +143,8 @@ def _parsed(values: Mapping[str, Any], where: str) -> Pair:
         got = "nothing" if first["type"] == "missing" else first["input"]
         expected = "id, query, response1, response2 and, where known, human (model1, model2 or tie); "
         place = ".".join(map(str, first["loc"])) or "row"
-        raise DataError(f"{where}: {place}", got, expected + first["msg"].removeprefix("Value error, ").lower()) from error
+        problem = first["msg"].removeprefix("Value error, ").lower()
+        raise DataError(f"{where}: {place}", got, expected + problem) from error
 
 
 def _rows(path: Path, source: str) -> Iterator[tuple[int, dict[str, Any]]]:
