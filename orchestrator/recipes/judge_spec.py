@@ -45,9 +45,10 @@ class JudgeRunOptions(BaseModel):
     model_tokens: NonNegativeInt | None = None
     """Tokens that each model may be asked for in one start."""
     item_calls: NonNegativeInt | None = None
-    """Calls that one item may take at most, repeats included."""
+    """Calls that one item may take at each network in one start, repeats included; a neuron it has nothing left for
+    fails with BudgetReached, so that, unlike the other options here, it may change what is decided."""
     item_tokens: NonNegativeInt | None = None
-    """Tokens that one item may take at most."""
+    """Tokens that one item may take at each network in one start."""
     max_failures: float = Field(default=0.1, ge=0, le=1)
     """Share of the calls that may fail; above it the result is still written, and the command exits with 1."""
 
@@ -58,11 +59,20 @@ class JudgeRunOptions(BaseModel):
             calls=self.budget_calls, tokens=self.budget_tokens, usd=self.budget_usd, seconds=self.budget_seconds
         )
 
+    @model_validator(mode="after")
+    def _can_be_shared(self) -> "JudgeRunOptions":
+        shared = ("requests_per_minute", "tokens_per_minute", "model_calls", "model_tokens")
+        for name in shared if self.shards > 1 else ():
+            value = getattr(self, name)
+            if value is not None and value < self.shards:
+                raise ValueError(f"{name}: {self.shards} or more, one a shard, or fewer shards")
+        return self
+
     def share(self, of: int) -> "JudgeRunOptions":
         """Return the options of one of `of` processes that call the same models: their rates divided."""
 
         def part(limit: int | None) -> int | None:
-            return None if limit is None else max(1, limit // of)
+            return None if limit is None else limit // of
 
         rates = ("concurrency", "requests_per_minute", "tokens_per_minute", "model_calls", "model_tokens")
         return self.model_copy(update={name: part(getattr(self, name)) for name in rates})
