@@ -148,22 +148,28 @@ class CallFailed(PlaitError):
     """A call gave no answer: `reason` is its type, `detail` a line, `retry_after` seconds that the server asked for.
 
     `usage` is what the model counted all the same: a refusal, an empty answer and one that was all thinking are billed.
-    Never holds a key, a header or a whole request.
+    `final` says that the same call would fail again, whatever its reason. Never holds a key, a header or a whole
+    request.
     """
 
     exit_code = 1
 
     def __init__(
-        self, reason: Reason, detail: str = "", retry_after: float | None = None, usage: Usage | None = None
+        self,
+        reason: Reason,
+        detail: str = "",
+        retry_after: float | None = None,
+        usage: Usage | None = None,
+        final: bool = False,
     ) -> None:
-        super().__init__(reason, detail, retry_after, usage)
+        super().__init__(reason, detail, retry_after, usage, final)
         self.reason: Reason = reason
-        self.detail, self.retry_after, self.usage = detail, retry_after, usage
+        self.detail, self.retry_after, self.usage, self.final = detail, retry_after, usage, final
 
     @property
     def retryable(self) -> bool:
         """Whether the same call may succeed later."""
-        return self.reason in RETRYABLE
+        return self.reason in RETRYABLE and not self.final
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}" if self.detail else self.reason

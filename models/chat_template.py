@@ -4,16 +4,23 @@ What a message says stays text: a message that spells the model's control tokens
 or begin another one's. Must not know decoders, hosts or sampling.
 """
 
+import json
 import re
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from ..records import digest
+from ..records import JSON, digest
 from .chat import CallFailed, Message
 
 _FENCE = "\ue000"
 """Stands around a number in a rendered conversation: a character for private use, of no meaning to any model."""
+
+TODAY = datetime(2024, 7, 26)
+"""What templates that write a date are told it is: with the real one, equal conversations would differ by the day."""
+
+_DATES = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 
 
 class ChatTemplate:
@@ -25,7 +32,8 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self.digest: str | None = None if tokenizer.chat_template is None else digest(tokenizer.chat_template)
+        self._dated = _dated(tokenizer.chat_template)
+        self.digest = None if tokenizer.chat_template is None else digest(self._dated)
 
     def tokens(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the tokens of a conversation up to where the answer begins.
@@ -51,8 +59,9 @@ class ChatTemplate:
         continued = turns[-1]["role"] == "assistant"
         try:
             return self._tokenizer.apply_chat_template(
-                turns, add_generation_prompt=not continued, continue_final_message=continued, **options
-            )
+                turns, add_generation_prompt=not continued, continue_final_message=continued,
+                chat_template=self._dated if isinstance(self._dated, str) else None, **options,
+            )  # fmt: skip
         except Exception as error:  # templates are programs of the model's makers and raise what they like
             line = (str(error).strip().splitlines() or [""])[0]
             raise CallFailed("BadRequest", f"chat template: {type(error).__name__}: {line}") from error
@@ -98,4 +107,14 @@ class ChatTemplate:
         return lambda text: list(plain.encode(text, add_special_tokens=False).ids)
 
 
-__all__ = ["ChatTemplate"]
+def _dated(template: JSON) -> JSON:
+    """Return a template that writes `TODAY` where it asked for the date; formats that it computes stay as they are.
+
+    In the text: the tokenizer takes no function of ours for the template engine's.
+    """
+    if not isinstance(template, str):
+        return template
+    return _DATES.sub(lambda found: json.dumps(TODAY.strftime(found.group(2))), template)
+
+
+__all__ = ["TODAY", "ChatTemplate"]

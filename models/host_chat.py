@@ -44,15 +44,20 @@ class HostChat:
         return cls(call, host.spec, host.open_generation().result().facts, path)
 
     @classmethod
-    def on_ray(cls, spec: HostSpec, path: LayerPath | None = None) -> "HostChat":
+    def on_ray(cls, spec: HostSpec, path: LayerPath | None = None, *, timeout: float = 600.0) -> "HostChat":
         """Return a chat model over the actor of `spec`, started on first use; blocks until its model is loaded.
+
+        Args:
+            spec: Of the host.
+            path: Layers other than all in order.
+            timeout: Seconds for a whole call, its wait in the host's queue among them.
 
         Raises:
             ClusterError: the host cannot be placed or cannot load its model.
         """
         import ray
 
-        actor = _Actor(spec, model_host(spec))
+        actor = _Actor(spec, model_host(spec), timeout)
         try:
             facts = ray.get(actor.handle.chat_facts.remote())
         except ray.exceptions.RayError as error:
@@ -88,11 +93,14 @@ class HostChat:
 
         Raises:
             CallFailed: `TooLong`, `BadRequest`, `Unsupported` (no chat template), `Empty` (its first token ended
-                it), `RateLimited` (the host's queue is full), `ServerError` (the host died and is found again).
+                it; no repeat helps), `RateLimited` (the host's queue is full), `ServerError` (the host died and is
+                found again), `Timeout`.
         """
         wire = await self._ask("generate", {"messages": messages, "sampling": asdict(sampling)})
         if not wire["usage"]["completion"]:
-            raise CallFailed("Empty", "the answer ended before its first word")
+            # A host answers equal calls equally: asked again, it would say nothing again.
+            usage = Usage(**wire["usage"])
+            raise CallFailed("Empty", "the answer ended before its first word", usage=usage, final=True)
         return Reply(wire["text"], wire["finish"], Usage(**wire["usage"]), self._spec.source)
 
     async def label_logprobs(self, messages: Sequence[Message], labels: Sequence[str]) -> LabelScores:
@@ -111,7 +119,16 @@ class HostChat:
         return Capabilities(talks, -1 if talks else 0, seed=True, structured=False, context=context, continues=talks)
 
     async def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Return how many tokens the host will read, template included."""
+        """Return how many tokens the host will read, template included; asked again once where the host died.
+
+        Raises:
+            CallFailed: the model has no chat template, or it refuses the conversation; or as `generate`.
+        """
+        try:
+            return int(await self._call("count_tokens", _plain(messages)))
+        except CallFailed as failure:
+            if failure.reason != "ServerError":
+                raise
         return int(await self._call("count_tokens", _plain(messages)))
 
     async def close(self) -> None:
@@ -130,21 +147,36 @@ class HostChat:
 class _Actor:
     """Calls a host's actor; after its death finds or starts it again, for the next call."""
 
-    def __init__(self, spec: HostSpec, handle: Any) -> None:
-        self._spec, self.handle = spec, handle
+    def __init__(self, spec: HostSpec, handle: Any, timeout: float = 600.0) -> None:
+        self._spec, self.handle, self._timeout = spec, handle, timeout
         self._reviving: asyncio.Task[None] | None = None
 
     async def __call__(self, method: str, *given: Any) -> Any:
         import ray
 
         try:
-            return await getattr(self.handle, method).remote(*given)
+            return await self._answer(getattr(self.handle, method).remote(*given))
         except ray.exceptions.RayTaskError as error:
             raise _failure(error.cause) from error
-        except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
+        except ray.exceptions.RayError as error:
             await self._revived()
             line = str(error).strip().splitlines()[0]
             raise CallFailed("ServerError", f"host {self._spec.name} died, and is back: {line}") from error
+
+    async def _answer(self, call: Any) -> Any:
+        """Wait for a call's answer; one that is late is cancelled, or the host would go on with it."""
+        import ray
+
+        clock = asyncio.timeout(self._timeout)
+        try:
+            async with clock:
+                return await call
+        except TimeoutError as error:
+            if not clock.expired():
+                raise  # the host's own: an error in it that is also a TimeoutError
+            ray.cancel(call)
+            late = f"host {self._spec.name}: no whole answer within {self._timeout:g} s"
+            raise CallFailed("Timeout", late) from error
 
     async def _revived(self) -> None:
         """Find the actor by its name; those who meet its death together wait for one search."""
@@ -153,9 +185,11 @@ class _Actor:
         await asyncio.shield(self._reviving)
 
     async def _revive(self) -> None:
+        import ray
+
         try:
             self.handle = await asyncio.to_thread(model_host, self._spec)
-        except PlaitError as error:
+        except (PlaitError, ray.exceptions.RayError) as error:
             raise CallFailed("ServerError", f"host {self._spec.name} died: {error}") from error
 
 

@@ -1,6 +1,7 @@
 """A model host as a chat model, in process and behind Ray: the contract, deaths, full queues, vanished callers."""
 
 import asyncio
+import pickle
 import shutil
 
 import pytest
@@ -14,6 +15,7 @@ from plait.models.evaluator import ScorerSpec  # noqa: E402
 from plait.models.host import Host, HostSpec  # noqa: E402
 from plait.models.host_chat import HostChat  # noqa: E402
 from plait.models.sources import ensure  # noqa: E402
+from plait.records import digest  # noqa: E402
 from plait.tests.chat_contract import CAPITAL, CONTINUED, LONG, ChatContract  # noqa: E402
 
 pytestmark = pytest.mark.weights
@@ -92,6 +94,52 @@ def test_a_dead_host_is_a_retryable_failure_and_is_found_again(no_ray_left, talk
     assert failures
     assert all(failure.reason == "ServerError" and failure.retryable for failure in failures)
     assert after.text == before.text
+
+
+@pytest.mark.ray
+def test_tokens_are_counted_through_a_death(no_ray_left, talking_folder):
+    import ray
+
+    spec = spec_of(talking_folder)
+    model = HostChat.on_ray(spec)
+    dead = model._call.handle
+
+    async def scenario():
+        counted = {await model.count_tokens(LONG)}
+        ray.kill(dead, no_restart=True)
+        while model._call.handle is dead:  # until the death is known, the dead host may still answer
+            counted.add(await model.count_tokens(LONG))
+        return counted
+
+    assert len(asyncio.run(scenario())) == 1
+
+
+@pytest.mark.ray
+def test_a_call_that_is_late_is_a_time_out_and_leaves_the_host(no_ray_left, talking_folder):
+    import ray
+
+    spec = spec_of(talking_folder, idle_seconds=3600.0)
+    whole, hasty = HostChat.on_ray(spec), HostChat.on_ray(spec, timeout=0.0)
+    with pytest.raises(CallFailed, match=r"Timeout: host .* within 0 s") as caught:
+        asyncio.run(hasty.generate(LONG, Sampling(max_tokens=400)))
+    assert caught.value.retryable
+    with pytest.raises(CallFailed, match="Timeout"):
+        asyncio.run(hasty.count_tokens(LONG))
+    assert asyncio.run(whole.generate(LONG, WORDS)).text
+    handle = ray.get_actor(spec.name, namespace="plait")
+    while ray.get(handle.describe.remote())["waiting"]:  # were the late call not cancelled, it would end as well
+        pass
+    assert ray.get(handle.chat_facts.remote())["counters"]["decoded"] < 400
+
+
+def test_an_empty_answer_of_a_host_is_final_and_says_what_it_took(tiny_host):
+    generation = tiny_host.open_generation().result()
+    generation._decoder.stop_tokens = frozenset(range(49152))
+    with pytest.raises(CallFailed, match="Empty") as caught:
+        asyncio.run(HostChat.over(tiny_host).generate(LONG, WORDS))
+    assert not caught.value.retryable
+    assert not pickle.loads(pickle.dumps(caught.value)).retryable
+    assert caught.value.usage.prompt == asyncio.run(HostChat.over(tiny_host).count_tokens(LONG))
 
 
 def test_paths_are_scored_between_the_steps_of_answers(tiny_host):
@@ -283,6 +331,17 @@ class TestChatTemplate:
         assert tokenizer.decode(tokens) == tokenizer.apply_chat_template(
             messages, tokenize=False, continue_final_message=True
         )
+
+    def test_a_template_that_asks_for_the_date_is_told_a_fixed_one(self, smollm2):
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(smollm2.folder)
+        plain = ChatTemplate(tokenizer)
+        assert plain.digest == digest(tokenizer.chat_template)
+        tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}: {{ messages[0]['content'] }}"
+        dated = ChatTemplate(tokenizer)
+        assert tokenizer.decode(dated.tokens([{"role": "user", "content": "Hi"}])) == "26 Jul 2024: Hi"
+        assert dated.digest not in (None, digest(tokenizer.chat_template))
 
 
 def path_of(text):
