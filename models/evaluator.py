@@ -27,7 +27,8 @@ class ScorerSpec:
     """What an option scorer's values depend on, beside item and path.
 
     Attributes:
-        model: Hash of the model (config and weights).
+        model: Hash of the model: config and weights, and not its tokenizer's files. Of two folders that differ in
+            those alone, scores would share keys.
         dtype: Numbers that the layers compute in.
         device: `cpu` or `cuda`: other kernels, other last bits.
         bos: Whether a beginning-of-sequence token opens the prompt.

@@ -83,7 +83,7 @@ class Host:
     def __init__(self, spec: HostSpec) -> None:
         import torch
 
-        from .sources import ensure, weights_folder
+        from .sources import ensure, text_hash, weights_folder
 
         # In the thread that computes, not here: OpenMP keeps the count per thread.
         self._thread = ThreadPoolExecutor(1, "model", initializer=torch.set_num_threads, initargs=(1,))
@@ -93,6 +93,7 @@ class Host:
                 spec.source, f"this node holds model {local.model_hash[:12]}, asked {spec.scorer.model[:12]}"
             )
         self._folder = weights_folder(local, spec.scorer.dtype)
+        self.files = text_hash(self._folder)
         self.spec = spec
         self._scorer = self._thread.submit(OptionScorer.load, self._folder, spec.scorer, spec.cache_bytes).result()
         give_back_freed_memory()
@@ -178,7 +179,7 @@ class Host:
     async def chat_facts(self) -> dict[str, JSON]:
         """Return what answers depend on beside the call, the context's length, and counts of tokens so far."""
         generation = await self._talking()
-        return {**generation.facts, "counters": generation.counters}
+        return {**generation.facts, "counters": generation.counters, "files": self.files}
 
     def open_generation(self) -> "Future[HostGeneration]":
         """Return the talking half, loaded on first use."""

@@ -41,7 +41,7 @@ class HostChat:
             except Exception as error:
                 raise _failure(error) from error
 
-        return cls(call, host.spec, host.open_generation().result().facts, path)
+        return cls(call, host.spec, {**host.open_generation().result().facts, "files": host.files}, path)
 
     @classmethod
     def on_ray(cls, spec: HostSpec, path: LayerPath | None = None, *, timeout: float = 600.0) -> "HostChat":
@@ -80,6 +80,7 @@ class HostChat:
             "device": scorer.device,
             "path": self._path,
             "template": self._facts["template"],
+            "files": self._facts["files"],
             "version": self._facts["version"],
         }
 

@@ -142,6 +142,28 @@ def test_an_empty_answer_of_a_host_is_final_and_says_what_it_took(tiny_host):
     assert caught.value.usage.prompt == asyncio.run(HostChat.over(tiny_host).count_tokens(LONG))
 
 
+def test_another_tokenizer_or_stop_token_is_another_identity(talking_folder, tmp_path):
+    import json
+
+    def identity(name, file=None, **changes):
+        folder = tmp_path / name
+        shutil.copytree(talking_folder, folder)
+        if file is not None:
+            entries = json.loads((folder / file).read_text())
+            (folder / file).write_text(json.dumps({**entries, **changes}))
+        return HostChat.over(Host(spec_of(folder))).identity
+
+    plain = identity("plain")
+    assert identity("version", "generation_config.json", transformers_version="0") == plain
+    changed = [
+        identity("stops", "generation_config.json", eos_token_id=7),
+        identity("config", "tokenizer_config.json", model_max_length=7),
+        identity("tokens", "tokenizer.json", truncation=None, normalizer={"type": "NFC"}),
+    ]
+    assert all(one["model"] == plain["model"] for one in changed)
+    assert len({one["files"] for one in [plain, *changed]}) == 4
+
+
 def test_paths_are_scored_between_the_steps_of_answers(tiny_host):
     item = {"prompt": "Question: What is wet?\nAnswer:", "options": [" water", " sand"]}
     model = HostChat.over(tiny_host)

@@ -4,7 +4,7 @@
 other number formats into safetensors that hosts can map. Weights are safetensors or GGUF, never pickle.
 """
 
-from .cache import LocalModel, ensure, list_models, remove_model, show_model
+from .cache import LocalModel, ensure, list_models, remove_model, show_model, text_hash
 from .convert import weights_folder
 from .source import ALIASES, Source, parse_source
 
@@ -17,5 +17,6 @@ __all__ = [
     "parse_source",
     "remove_model",
     "show_model",
+    "text_hash",
     "weights_folder",
 ]

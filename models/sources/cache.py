@@ -185,6 +185,25 @@ def sha256(file: Path) -> str:
         return file_digest(stream, "sha256").hexdigest()
 
 
+def text_hash(folder: Path) -> str:
+    """Return a hash over the files of `folder` that decide tokens and where answers stop, which no weights tell.
+
+    Tools write their version and the model's place into some of them: those entries do not count.
+    """
+    files = sorted({file for pattern in _TEXT_FILES for file in folder.glob(pattern)})
+    return digest({file.name: _content(file) for file in files})
+
+
+_TEXT_FILES = ("*token*", "vocab*", "merges.txt", "*.model", "chat_template*", "generation_config.json")
+
+
+def _content(file: Path) -> JSON:
+    if not file.name.endswith("_config.json"):
+        return sha256(file)
+    entries = json.loads(file.read_text())
+    return {name: value for name, value in entries.items() if name not in (*_VOLATILE, "name_or_path")}
+
+
 _VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache")
 """Config entries that do not change an answer."""
 
