@@ -14,7 +14,7 @@ from plait.models.chat_template import ChatTemplate  # noqa: E402
 from plait.models.evaluator import ScorerSpec  # noqa: E402
 from plait.models.host import Host, HostSpec  # noqa: E402
 from plait.models.host_chat import HostChat  # noqa: E402
-from plait.models.sources import ensure  # noqa: E402
+from plait.models.sources import ensure, weights_folder  # noqa: E402
 from plait.records import digest  # noqa: E402
 from plait.tests.chat_contract import CAPITAL, CONTINUED, LONG, ChatContract  # noqa: E402
 
@@ -162,6 +162,14 @@ def test_another_tokenizer_or_stop_token_is_another_identity(talking_folder, tmp
     ]
     assert all(one["model"] == plain["model"] for one in changed)
     assert len({one["files"] for one in [plain, *changed]}) == 4
+
+
+def test_models_of_equal_weights_keep_their_own_tokenizers_when_converted(talking_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PLAIT_HOME", str(tmp_path / "home"))
+    bare = tmp_path / "bare"
+    shutil.copytree(talking_folder, bare, ignore=shutil.ignore_patterns("chat_template*"))
+    made = [weights_folder(ensure(str(folder)), "bfloat16") for folder in (talking_folder, bare)]
+    assert [(folder / "chat_template.jinja").exists() for folder in made] == [True, False]
 
 
 def test_paths_are_scored_between_the_steps_of_answers(tiny_host):

@@ -64,11 +64,11 @@ def weights_folder(model: "LocalModel", dtype: Dtype) -> Path:
     Raises:
         SourceError: the disk is full.
     """
-    from .cache import building, home, locked
+    from .cache import building, home, locked, text_hash
 
     if model.dtype == dtype:
         return model.folder
-    slug = f"{model.model_hash[:16]}-{dtype}"
+    slug = f"{model.model_hash[:16]}-{text_hash(model.folder)[:8]}-{dtype}"  # its tokenizer's files are copied too
     final = home() / "derived" / slug
     with locked(slug):
         if not final.exists():
