@@ -35,7 +35,7 @@ from .base import MethodRun, budget_of, opened_ledger, rows_digest
 from .judge_comparing import Comparing
 from .judge_data import Pair, given_pairs, load_pairs
 from .judge_graphs import Asked, GraphMaker, wording
-from .judge_models import Named, Ready, named, open_models
+from .judge_models import Named, Ready, named, open_models, probing_cost
 from .judge_plan import plan_of
 from .judge_records import ItemVerdict, Outcome, outcome_of, outcome_when, row
 from .judge_result import JudgeResult
@@ -182,6 +182,8 @@ class Judge(MethodRun):
         options, policy = self.spec.run, Policy(retries=self.spec.run.retries)
         workers = open_models(models, options, self.spec.prices, ready)
         make = self._maker(workers)
+        for model in {id(worker.model): worker.model for worker in workers}.values():
+            budget.count(probing_cost(model), whole=False)
         if options.shards == 1:
             graphs, items = [make(one) for one in asked], options.item_limits
             return GraphRun(graphs, workers, ledger, budget, items, events, policy, run_id)

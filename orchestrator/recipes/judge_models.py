@@ -140,6 +140,15 @@ def _chats(model: Named, options: "JudgeRunOptions", prices: "PriceTable | None"
         return list(pool.map(HostChat.on_ray, replicas))
 
 
+def probing_cost(model: ChatModel) -> dict[str, float]:
+    """Return what it took to find out what an endpoint can do: calls of this start, in no ledger."""
+    probed = getattr(model, "probed", None)
+    if probed is None:
+        return {}
+    usd = 0.0 if model.price is None else model.price.of(probed.usage)
+    return {"calls": probed.calls, "tokens": probed.usage.prompt + probed.usage.completion, "usd": usd}
+
+
 def _limiter(options: "JudgeRunOptions", most: int, of: int) -> Limiter:
     def share(limit: int | None) -> int | None:
         return None if limit is None else max(1, limit // of)
