@@ -27,7 +27,7 @@ from .workers import first_line
 
 DEATHS = 5
 """Times that one shard may die before the run is given up."""
-PLACING = 60.0
+PLACING = 240.0
 """Seconds that the shards may take to be placed."""
 SHARD_CPUS = 0.5
 """Cores that Ray reserves for a shard, which waits for answers most of the time."""
