@@ -66,7 +66,7 @@ class HostSpec:
     def name(self) -> str:
         """The actor's name: what a host is follows from it."""
         model = [self.scorer.model, self.scorer.dtype, self.scorer.device, self.scorer.bos]
-        parts = [*model, OptionScorer.version, HostGeneration.version]
+        parts = [self.source, *model, OptionScorer.version, HostGeneration.version]
         return f"host-{digest(parts)[:16]}-{self.replica}"
 
 
