@@ -120,18 +120,24 @@ def test_a_shard_that_is_killed_is_started_again(tmp_path):
     events = []
     sharded = ShardedRun(range(6), plan, 2, lambda kind, fields: events.append((kind, dict(fields))))
 
+    def logs(count: int) -> list[Path]:
+        """Wait for so many processes to have written, or for the end of the test."""
+        while len(found := list(tmp_path.glob("*.log"))) < count and not done.wait(0.02):
+            pass
+        return found
+
     def kill():
-        while len(logs := list(tmp_path.glob("*.log"))) < 2:
-            done.wait(0.02)
-        os.kill(int(logs[0].stem), signal.SIGKILL)
-        while len(list(tmp_path.glob("*.log"))) < 3:
-            done.wait(0.02)
+        os.kill(int(logs(2)[0].stem), signal.SIGKILL)
+        logs(3)
         (tmp_path / "go").touch()
 
     done = threading.Event()
-    thread = threading.Thread(target=kill)
+    thread = threading.Thread(target=kill, daemon=True)
     thread.start()
-    result = sharded.run()
-    thread.join()
+    try:
+        result = sharded.run()
+    finally:
+        done.set()
+        thread.join()
     assert all(graph.output("only") for graph in result.graphs)
     assert [fields["state"] for kind, fields in events if kind == "worker"] == ["lost"]
