@@ -23,6 +23,7 @@ from ..errors import DataError, SpecError
 from ..records import JSON, canonical, digest
 from .chat import (
     GREEDY,
+    AroundChat,
     CallFailed,
     Capabilities,
     ChatModel,
@@ -87,34 +88,19 @@ def call_key(identity: JSON, call: str, messages: Sequence[Message], asked: JSON
     return digest([identity, call, [dict(message) for message in messages], asked])
 
 
-class RecordingChat:
+class RecordingChat(AroundChat):
     """Answers as `inner` does and writes every answer down; what the file holds already is not asked again."""
 
     def __init__(self, inner: ChatModel, file: Path | str) -> None:
-        self._inner, self._tape = inner, Cassette(file, write=True)
+        self.model, self._tape = inner, Cassette(file, write=True)
         self._asking: dict[str, asyncio.Lock] = {}
         self._head(self._known_capabilities())
-
-    @property
-    def name(self) -> str:
-        """As the inner model's."""
-        return self._inner.name
-
-    @property
-    def identity(self) -> JSON:
-        """As the inner model's: a recorded answer is its answer."""
-        return self._inner.identity
-
-    @property
-    def price(self) -> TokenPrice | None:
-        """As the inner model's."""
-        return self._inner.price
 
     async def generate(self, messages: Sequence[Message], sampling: Sampling = GREEDY) -> Reply:
         """Return the recorded answer, else the inner model's, recorded."""
 
         async def ask() -> JSON:
-            return asdict(await self._inner.generate(messages, sampling))
+            return asdict(await self.model.generate(messages, sampling))
 
         return _reply(await self._once("generate", messages, {"sampling": asdict(sampling)}, ask))
 
@@ -122,7 +108,7 @@ class RecordingChat:
         """Return the recorded scores, else the inner model's, recorded."""
 
         async def ask() -> JSON:
-            return _wire(await self._inner.label_logprobs(messages, labels))
+            return _wire(await self.model.label_logprobs(messages, labels))
 
         return _scores(await self._once("label_logprobs", messages, {"labels": list(labels)}, ask))
 
@@ -130,17 +116,9 @@ class RecordingChat:
         """Return what was found out before, else ask the inner model."""
         known = self._known_capabilities()
         if known is None:
-            known = asdict(await self._inner.capabilities())
+            known = asdict(await self.model.capabilities())
             self._head(known)
         return Capabilities(**known)
-
-    async def count_tokens(self, messages: Sequence[Message]) -> int:
-        """As the inner model does."""
-        return await self._inner.count_tokens(messages)
-
-    async def close(self) -> None:
-        """Close the inner model; the file is whole after every call."""
-        await self._inner.close()
 
     def _known_capabilities(self) -> dict[str, JSON] | None:
         head = self._tape.heads.get(self.name)

@@ -237,9 +237,47 @@ class ChatModel(Protocol):
         ...
 
 
+class AroundChat:
+    """A chat model around another: passes on what a subclass does not change, `generate` and `label_logprobs` apart.
+
+    Attributes:
+        model: The model within.
+    """
+
+    model: ChatModel
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model.name
+
+    @property
+    def identity(self) -> JSON:
+        """The model's identity: what comes through is its answer."""
+        return self.model.identity
+
+    @property
+    def price(self) -> TokenPrice | None:
+        """The model's price."""
+        return self.model.price
+
+    async def capabilities(self) -> Capabilities:
+        """Return what the model can do."""
+        return await self.model.capabilities()
+
+    async def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Return how many tokens `messages` take."""
+        return await self.model.count_tokens(messages)
+
+    async def close(self) -> None:
+        """Close the model."""
+        await self.model.close()
+
+
 __all__ = [
     "GREEDY",
     "RETRYABLE",
+    "AroundChat",
     "CallFailed",
     "Capabilities",
     "ChatModel",

@@ -43,6 +43,8 @@ class HostSpec:
     Attributes:
         source: A model source (`smollm2-135m`, a folder, ...), resolved on the host's own node.
         scorer: What the values depend on; the host answers for its model, dtype, device and bos.
+        files: `sources.text_hash` of its folder, since equal weights may come with other tokens; where it is not told,
+            a host is known by its source and shared by those who name it alike.
         cache_bytes: For hidden states kept between calls.
         prefix_bytes: For keys and values of prompts kept between calls.
         queue: Requests that may wait.
@@ -54,6 +56,7 @@ class HostSpec:
 
     source: str
     scorer: ScorerSpec
+    files: str = ""
     cache_bytes: int = 1 << 30
     prefix_bytes: int = 1 << 29
     queue: int = 4096
@@ -66,7 +69,7 @@ class HostSpec:
     def name(self) -> str:
         """The actor's name: what a host is follows from it."""
         model = [self.scorer.model, self.scorer.dtype, self.scorer.device, self.scorer.bos]
-        parts = [self.source, *model, OptionScorer.version, HostGeneration.version]
+        parts = [self.files or self.source, *model, OptionScorer.version, HostGeneration.version]
         return f"host-{digest(parts)[:16]}-{self.replica}"
 
 
@@ -94,6 +97,9 @@ class Host:
             )
         self._folder = weights_folder(local, spec.scorer.dtype)
         self.files = text_hash(self._folder)
+        if spec.files and self.files != spec.files:
+            problem = f"this node's tokenizer files are {self.files[:12]}, asked {spec.files[:12]}"
+            raise ClusterError(spec.source, problem)
         self.spec = spec
         self._scorer = self._thread.submit(OptionScorer.load, self._folder, spec.scorer, spec.cache_bytes).result()
         give_back_freed_memory()

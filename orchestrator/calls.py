@@ -13,25 +13,24 @@ from pydantic import BaseModel
 from ..graphs import Task
 from ..models.chat import (
     GREEDY,
+    AroundChat,
     CallFailed,
-    Capabilities,
     ChatModel,
     LabelScores,
     Message,
     Reply,
     Sampling,
-    TokenPrice,
     Usage,
 )
-from ..records import JSON, Failed, Outcome, Request, Scored
+from ..records import Failed, Outcome, Request, Scored
 from .budget import Budget, Price
 from .limiter import Limiter
 from .workers import first_line
 
 
 @dataclass
-class Metered:
-    """A chat model that counts what one request took; a `ChatModel` itself.
+class Metered(AroundChat):
+    """A chat model that counts what one request took.
 
     Attributes:
         model: The model.
@@ -48,21 +47,6 @@ class Metered:
     completion: int = 0
     cached: int = 0
     usd: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.model.name
-
-    @property
-    def identity(self) -> JSON:
-        """The model's identity."""
-        return self.model.identity
-
-    @property
-    def price(self) -> TokenPrice | None:
-        """The model's price."""
-        return self.model.price
 
     async def generate(self, messages: Sequence[Message], sampling: Sampling = GREEDY) -> Reply:
         """Return the model's answer."""
@@ -83,14 +67,6 @@ class Metered:
             raise
         self._count(scores.usage)
         return scores
-
-    async def capabilities(self) -> Capabilities:
-        """Return what the model can do."""
-        return await self.model.capabilities()
-
-    async def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Return how many tokens `messages` take."""
-        return await self.model.count_tokens(messages)
 
     async def close(self) -> None:
         """Leave the model open: it is shared."""

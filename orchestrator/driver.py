@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from ..errors import ClusterError, WorkerLost
 from ..records import EventSink, Outcome, Request, Scored, digest, evaluator_digest, request_key
-from .budget import FREE, Budget, Price
+from .budget import FREE, Budget, Limits, Price
 from .ledger import Entry, Ledger
 from .paying import Admission, Job, Payments, Policy, State
 from .workers import Identity, Seat, Worker
@@ -120,6 +120,14 @@ class Driver:
         """Start nothing new; what is in flight has `GRACE` seconds to come home, and is given up after that."""
         if not self.draining:
             self.draining, self._give_up_at = True, time.monotonic() + GRACE
+
+    def heed(self, reason: str) -> str:
+        """Drain once there is a reason to stop, the caller's own or a budget's; return the reason, "" for none."""
+        reason = reason or (f"budget: {self.refused}" if self.refused else "")
+        if reason and not self.draining:
+            self.drain()
+            self._events("stopping", {"reason": reason})
+        return reason
 
     @property
     def idle(self) -> bool:
@@ -336,6 +344,16 @@ class Driver:
 
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._io, lambda: function(*args))
+
+
+def budget_of(limits: Limits, ledger: Ledger, run: str) -> Budget:
+    """Return a run's budget, what it paid before this start counted."""
+    budget = Budget(limits)
+    for cost in ledger.costs(run):
+        budget.count(cost)
+    for cost in ledger.failed_costs(run):
+        budget.count(cost, whole=False)
+    return budget
 
 
 def summed(costs: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -127,7 +127,7 @@ class _Loop:
         """Advance, pay, deliver, until every graph is done or the run was stopped."""
         await self._fill()
         while self._active or self._queue:
-            self._check_stop()
+            self._run._stop_reason = self._driver.heed(self._run._stop_reason)
             delivered = await self._driver.cycle()
             await self._deliver(delivered)
             self._progress()
@@ -211,13 +211,6 @@ class _Loop:
         """Return what a node is paid from beside the run's budget: its item's, its endpoint's."""
         own = self._workers[node.model][0].budget
         return (*self._held.get(graph.item, ()), *(() if own is None else (own,)))
-
-    def _check_stop(self) -> None:
-        if self._driver.refused:
-            self._run.request_stop(f"budget: {self._driver.refused}")
-        if self._run._stop_reason and not self._driver.draining:
-            self._driver.drain()
-            self._run.events("stopping", {"reason": self._run._stop_reason})
 
     def _progress(self, *, last: bool = False) -> None:
         """Say how far the run is, twice a second."""

@@ -18,7 +18,7 @@ from ..models.host import NAMESPACE
 from ..records import JSON, EventSink, Failed
 from .budget import Budget, Limits
 from .calls import CallWorker
-from .driver import Counts, summed
+from .driver import Counts, budget_of, summed
 from .graph_run import GraphResult, GraphRun
 from .ledger import Ledger
 from .loops import run_blocking
@@ -166,14 +166,9 @@ class ShardedRun:
         """Return what a shard of this run has paid so far, by the ledger."""
         ledger = Ledger(self.plan.ledger)
         try:
-            budget = Budget()
-            for cost in ledger.costs(f"{self.plan.run_id}/{number}"):
-                budget.count(cost)
-            for cost in ledger.failed_costs(f"{self.plan.run_id}/{number}"):
-                budget.count(cost, whole=False)
+            return budget_of(Limits(), ledger, f"{self.plan.run_id}/{number}").spent
         finally:
             ledger.close()
-        return budget.spent
 
     async def _placed(self, handles: Sequence[Any]) -> None:
         """Wait until every shard has its place.

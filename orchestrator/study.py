@@ -205,7 +205,7 @@ class _Loop:
         """Advance, pay, deliver, until every strand is done or the study was stopped."""
         self._fill()
         while self._active or self._queue:
-            self._check_stop()
+            self._study._stop_reason = self._driver.heed(self._study._stop_reason)
             delivered = await self._driver.cycle()
             self._deliver(delivered)
             self._progress()
@@ -243,13 +243,6 @@ class _Loop:
             self._driver.submit(key, request)
         if run.done:
             self._active -= 1
-
-    def _check_stop(self) -> None:
-        if self._driver.refused:
-            self._study.request_stop(f"budget: {self._driver.refused}")
-        if self._study._stop_reason and not self._driver.draining:
-            self._driver.drain()
-            self._study.events("stopping", {"reason": self._study._stop_reason})
 
     def _progress(self, *, last: bool = False) -> None:
         """Say how far the study is, twice a second."""

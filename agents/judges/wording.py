@@ -20,7 +20,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined, TemplateError
 
 from ...errors import SpecError
 from ...models.chat import Message
-from ...records import JSON, digest
+from ...records import digest
 
 FILES = ("system", "material", "roles", "judge", "reviews", "labels", "prefill", "repair")
 LABELS = ("A", "B", "C")
@@ -240,8 +240,3 @@ def _check_family(where: str, family: object) -> None:
 
 def _user(content: str) -> Message:
     return {"role": "user", "content": content}
-
-
-def describe(wording: Wording) -> JSON:
-    """Return what a run's spec says of its wording."""
-    return {"folder": str(wording.folder) if wording.folder else None, "hash": wording.hash}

@@ -12,13 +12,13 @@ from typing import Any, ClassVar, Protocol, Self
 from pydantic import BaseModel
 
 from ...records import JSON, canonical
-from ..budget import Budget, Limits
+from ..budget import Budget
 from ..cluster import check_address, cluster
 from ..driver import Counts
 from ..events import Event, EventLog, Events
 from ..ledger import Ledger
 from ..runfolder import RunFolder, write_json, write_text
-from ..spec import as_json
+from ..spec import as_json, validated
 
 
 class Stoppable(Protocol):
@@ -44,6 +44,29 @@ class MethodRun:
         self._events, self._stop = Events(), ""
         self._current: Stoppable | None = None
         self._subscribers: list[Callable[[Event], None]] = []
+
+    @classmethod
+    def from_spec(cls, values: dict[str, JSON]) -> Self:
+        """Return the run of a spec file's mapping."""
+        return cls(**as_json(validated(cls.spec_type, values, cls.method)))
+
+    @classmethod
+    def resume(cls, folder: str | Path, run: dict[str, JSON] | None = None) -> Self:
+        """Return the run of an existing folder, ready to be run again with `out=folder`.
+
+        Args:
+            folder: Of the run; its own copy of the data is read, labels included.
+            run: Changes to how it is carried out (actors, budgets).
+        """
+        run_folder = RunFolder.open(Path(folder))
+        values = run_folder.spec()
+        del values["resolved"]
+        values["run"] = {**values["run"], **(run or {})}
+        here = {"data": str(run_folder.path / "data.jsonl"), "labels": None}
+        own = {name: value for name, value in here.items() if name in cls.spec_type.model_fields}
+        made = cls.from_spec({**values, **own})
+        made.spec = validated(cls.spec_type, values, cls.method)
+        return made
 
     def subscribe(self, subscriber: Callable[[Event], None]) -> Self:
         """Hand every event of the run to `subscriber`; returns self."""
@@ -121,16 +144,6 @@ class MethodRun:
 def opened_ledger(given: str | None, folder: RunFolder) -> Ledger:
     """Return the run's ledger: the one its spec names, else its own."""
     return Ledger(given or folder.path / "ledger.db")
-
-
-def budget_of(limits: Limits, ledger: Ledger, run: str) -> Budget:
-    """Return a run's budget, what it paid before this start counted."""
-    budget = Budget(limits)
-    for cost in ledger.costs(run):
-        budget.count(cost)
-    for cost in ledger.failed_costs(run):
-        budget.count(cost, whole=False)
-    return budget
 
 
 def rows_digest(rows: Sequence[BaseModel]) -> str:

@@ -14,19 +14,19 @@ from typing import Any, ClassVar
 
 from ...models.evaluator import ScorerSpec
 from ...models.host import HostSpec
-from ...models.sources import LocalModel, ensure
+from ...models.sources import LocalModel, ensure, text_hash
 from ...records import JSON, Outcome, Scored, Trial
 from ..budget import Budget, Limits
 from ..cluster import check_address
 from ..data import Question, load_questions
-from ..driver import Counts, summed
+from ..driver import Counts, budget_of, summed
 from ..events import Events
 from ..hosts import HostWorker, ScorerIdentity, host_workers
 from ..ledger import Ledger
 from ..runfolder import RunFolder
-from ..spec import as_json, validated
+from ..spec import validated
 from ..study import BatchPlan, Strand, Study, StudyResult
-from .base import MethodRun, budget_of, opened_ledger, rows_digest
+from .base import MethodRun, opened_ledger, rows_digest
 from .cola_phases import menu_candidates, menu_strands, records, search_strands, split_of, verify_strands
 from .cola_records import ItemRecord, PathScore, reported_path
 from .cola_result import CoLaResult
@@ -74,28 +74,6 @@ class CoLa(MethodRun):
             self.questions = load_questions(self.spec.data, self.spec.limit)
         else:
             self.questions = [Question.model_validate(question) for question in data][: self.spec.limit]
-
-    @classmethod
-    def from_spec(cls, values: dict[str, JSON]) -> "CoLa":
-        """Return the run of a spec file's mapping."""
-        spec = validated(CoLaSpec, values, "cola")
-        return cls(**as_json(spec))
-
-    @classmethod
-    def resume(cls, folder: str | Path, run: dict[str, JSON] | None = None) -> "CoLa":
-        """Return the run of an existing folder, ready to be run again with `out=folder`.
-
-        Args:
-            folder: Of the run.
-            run: Changes to how it is carried out (actors, budgets).
-        """
-        run_folder = RunFolder.open(Path(folder))
-        values = run_folder.spec()
-        del values["resolved"]
-        values["run"] = {**values["run"], **(run or {})}
-        made = cls.from_spec({**values, "data": str(run_folder.path / "data.jsonl")})
-        made.spec = validated(CoLaSpec, values, "cola")
-        return made
 
     def plan(self) -> dict[str, JSON]:
         """Return what the run would ask for at most, without running anything."""
@@ -208,7 +186,8 @@ class _Session:
         scorer = ScorerSpec(model.model_hash, spec.dtype, spec.device, spec.bos)
         # A folder is named by its path, so that a host on any node of this machine finds it.
         source = str(model.folder) if spec.model == "inline" else spec.model
-        host = HostSpec(source, scorer, spec.run.cache_mb << 20, gpus=1.0 if spec.device == "cuda" else 0.0)
+        files, gpus = text_hash(model.folder), 1.0 if spec.device == "cuda" else 0.0
+        host = HostSpec(source, scorer, files, spec.run.cache_mb << 20, gpus=gpus)
         started = time.monotonic()
         workers = host_workers(host, spec.run.actors)
         events("hosts", {"actors": len(workers), "seconds": round(time.monotonic() - started, 3)})

@@ -94,10 +94,7 @@ class CoLaResult(MethodResult):
                 f"{self.timing['seconds']:.0f} s; prefix reuse {cost['asked_passes'] / cost['passes']:.2f}x",
                 highlight=False,
             )
-        if self.status != "SUCCEEDED":
-            why = self.data["stop_reason"]
-            console.print(Text(f"stopped ({why}): continue with plait resume {self.folder}"))
-        console.print(Text(f"report: {self.folder / 'report.html'}"), soft_wrap=True)
+        self.show_end(console)
 
     def page(self) -> str:
         """Return report.html: one file, no network, no scripts."""

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from ...errors import SpecError
 from ...graphs import Graph
@@ -24,14 +24,15 @@ from ...records import JSON, EventSink, generator
 from ..budget import Budget
 from ..calls import CallWorker
 from ..cluster import cluster
+from ..driver import budget_of
 from ..graph_run import GraphResult, GraphRun
 from ..graph_shards import SHARD_CPUS, ShardedRun, ShardPlan
 from ..ledger import Ledger
 from ..loops import run_blocking
 from ..paying import Policy
 from ..runfolder import RunFolder, write_text
-from ..spec import as_json, validated
-from .base import MethodRun, budget_of, opened_ledger, rows_digest
+from ..spec import validated
+from .base import MethodRun, opened_ledger, rows_digest
 from .judge_comparing import Comparing
 from .judge_data import Pair, given_pairs, load_pairs
 from .judge_graphs import Asked, GraphMaker, wording
@@ -101,21 +102,10 @@ class Judge(MethodRun):
         return self._pairs
 
     @classmethod
-    def from_spec(cls, values: dict[str, JSON]) -> "Judge":
+    def from_spec(cls, values: dict[str, JSON]) -> Self:
         """Return the run of a spec file's mapping; its data are read at once, so that bad input is said first."""
-        made = cls(**as_json(validated(JudgeSpec, values, "judge")))
+        made = super().from_spec(values)
         _ = made.pairs
-        return made
-
-    @classmethod
-    def resume(cls, folder: str | Path, run: dict[str, JSON] | None = None) -> "Judge":
-        """Return the run of an existing folder, ready to be run again with `out=folder`."""
-        run_folder = RunFolder.open(Path(folder))
-        values = run_folder.spec()
-        del values["resolved"]
-        values["run"] = {**values["run"], **(run or {})}
-        made = cls.from_spec({**values, "data": str(run_folder.path / "data.jsonl"), "labels": None})
-        made.spec = validated(JudgeSpec, values, "judge")
         return made
 
     def plan(self) -> dict[str, JSON]:

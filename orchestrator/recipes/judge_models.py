@@ -118,10 +118,11 @@ def _chats(model: Named, options: "JudgeRunOptions", prices: "PriceTable | None"
     if model.kind == "endpoint":
         from ...models.endpoint import EndpointChat
 
-        price = prices.of(model.place) if prices else None
-        if options.budget_usd is not None and price is None:
-            where = prices.source if prices else "judge.prices"
-            raise SpecError(where, model.place, "a price for this model: a budget in US dollars needs one")
+        if prices is None and options.budget_usd is not None:
+            raise SpecError("judge.prices", None, f"a price table: a budget in US dollars needs one for {model.place}")
+        price = None
+        if prices is not None:
+            price = prices.of(model.place) if options.budget_usd is None else prices.require(model.place)
         return [EndpointChat(model.place, model.base_url, price=price, timeout=options.timeout)]
     if model.kind == "replay":
         from ...models.cassette import ReplayChat
@@ -132,9 +133,10 @@ def _chats(model: Named, options: "JudgeRunOptions", prices: "PriceTable | None"
     from ...models.evaluator import ScorerSpec
     from ...models.host import HostSpec
     from ...models.host_chat import HostChat
+    from ...models.sources import text_hash
 
     assert model.local is not None, "a host's model is resolved before it is opened"
-    spec = HostSpec(model.place, ScorerSpec(model.local.model_hash))
+    spec = HostSpec(model.place, ScorerSpec(model.local.model_hash), text_hash(model.local.folder))
     replicas = [replace(spec, replica=number) for number in range(options.actors)]
     with ThreadPoolExecutor(len(replicas)) as pool:
         return list(pool.map(HostChat.on_ray, replicas))

@@ -78,11 +78,8 @@ class JudgeResult(MethodResult):
                 f"{counts['repeated']} repeated; {self.timing['seconds']:.0f} s",
                 highlight=False,
             )
-        if self.status != "SUCCEEDED":
-            why = self.data["stop_reason"]
-            console.print(Text(f"stopped ({why}): continue with plait resume {self.folder}"))
         console.print(Text(f"verdicts: {self.folder / 'verdicts.jsonl'}"), soft_wrap=True)
-        console.print(Text(f"report: {self.folder / 'report.html'}"), soft_wrap=True)
+        self.show_end(console)
 
     def page(self) -> str:
         """Return the report."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console
+from rich.text import Text
 
 from ...errors import RunFolderError
 from ...records import JSON
@@ -55,6 +56,13 @@ class MethodResult(ABC):
     def save(self, path: str | Path) -> None:
         """Write the result as JSON."""
         write_json(Path(path), self.data)
+
+    def show_end(self, console: Console) -> None:
+        """Print how a run that was stopped goes on, and where the report is: the last lines of every `show`."""
+        if self.status != "SUCCEEDED":
+            why = self.data["stop_reason"]
+            console.print(Text(f"stopped ({why}): continue with plait resume {self.folder}"))
+        console.print(Text(f"report: {self.folder / 'report.html'}"), soft_wrap=True)
 
     @abstractmethod
     def line(self) -> str:
