@@ -5,9 +5,9 @@ concatenations and gates are edges and not special cases. Nothing here runs: `mo
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
@@ -60,6 +60,8 @@ class Layer(BaseModel):
     """Which function an `act` applies."""
     rate: float = Field(default=0.0, ge=0, lt=1)
     """Of dropout."""
+    eps: float = Field(default=1e-5, gt=0)
+    """What a norm adds to the variance."""
     block: str = ""
     """Residual block that the layer belongs to; its `add` closes it."""
     shortcut: bool = False
@@ -142,6 +144,10 @@ class Architecture(BaseModel):
             first = error.errors()[0]
             where = ".".join(["architecture", *map(str, first["loc"])])
             raise SpecError(where, str(first["input"])[:80], first["msg"]) from error
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a changed copy, validated; pydantic's own would carry this one's shapes and key along."""
+        return type(self)(**{"input": self.input, "layers": self.layers, **(update or {})})
 
     def anonymous(self) -> Self:
         """Return the same network without names: what it is where no weights are inherited."""
