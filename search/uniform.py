@@ -1,0 +1,49 @@
+"""What every search over networks must beat, behind the same protocol: blind draws, and the teacher scaled evenly."""
+
+from collections.abc import Sequence
+
+from ..errors import SpecError
+from ..records import Candidate
+from .asha import Asha
+from .base import Space
+from .epochs import SCHEDULE, Epochs
+from .fixed import FixedSearch
+from .halving import Rung
+from .network_space import NetworkSpace
+
+WIDTHS = (1.0, 0.75, 0.5, 0.35, 0.25, 0.125)
+DEPTHS = (1.0, 0.5, 0.0)
+
+
+def random_students(
+    space: Space[Candidate], budget: int, seed: int, schedule: Sequence[int] = SCHEDULE, rung: int = 2
+) -> Asha:
+    """Return a random search that trains every draw to the end of `rung` and spends `budget` student-epochs."""
+    return Asha(space, budget, seed, schedule, lowest=rung, highest=rung)
+
+
+def uniform_students(
+    space: NetworkSpace,
+    budget: int,
+    schedule: Sequence[int] = SCHEDULE,
+    widths: Sequence[float] = WIDTHS,
+    depths: Sequence[float] = DEPTHS,
+    rung: int | None = None,
+) -> FixedSearch:
+    """Return the search that asks the teacher scaled evenly, at one rung, as far as the budget pays.
+
+    For each depth first the widest network within the limit, then each of `widths` that is within it; networks come
+    in the order of `depths`, each once, at `rung` (None for the last).
+    """
+    last, epochs = len(schedule) - 1 if rung is None else rung, Epochs(budget, schedule)
+    if not 0 <= last < len(schedule):
+        raise SpecError("rung", last, f"0 to {len(schedule) - 1}")
+    found: dict[str, Rung] = {}
+    for depth in depths:
+        whole = space.repaired(space.uniform(1.0, depth))
+        scaled = [space.uniform(width, depth) for width in widths]
+        for arch in [whole, *(arch for arch in scaled if space.feasible(arch))]:
+            if arch is not None and arch.key not in found and epochs.affords(arch, last):
+                epochs.spend(arch, last)
+                found[arch.key] = Rung(arch, last)
+    return FixedSearch(tuple(found.values()))
