@@ -24,13 +24,15 @@ class Rungs:
     """The scores of each rung, and who of them may go on.
 
     Of n that were scored at a rung the best floor(n / eta) may go on, each once; a place once given is not taken
-    back when others turn out better. Ties go to the candidate asked first. What failed is not among the n.
+    back when others turn out better. So more than n / eta may have gone on in the end, and where rewards rise all
+    the time, as those of a search that learns do, nearly all; `capped` lets no more than floor(n / eta) go. Ties go
+    to the candidate asked first. What failed is not among the n.
     """
 
-    def __init__(self, count: int, eta: int) -> None:
+    def __init__(self, count: int, eta: int, *, capped: bool = False) -> None:
         if eta < 2:
             raise SpecError("eta", eta, "2 or more: how many compete for one place")
-        self._eta = eta
+        self._eta, self._capped = eta, capped
         self._scores: list[list[tuple[float, int, Candidate]]] = [[] for _ in range(count)]
         self._promoted: list[set[str]] = [set() for _ in range(count)]
 
@@ -43,6 +45,8 @@ class Rungs:
         """Yield who may go on and to which rung: the highest rung first, and of one rung the best first."""
         for rung in reversed(range(len(self._scores) - 1)):
             places = len(self._scores[rung]) // self._eta
+            if self._capped and len(self._promoted[rung]) >= places:
+                continue
             for _, _, candidate in self._scores[rung][:places]:
                 if candidate.key not in self._promoted[rung]:
                     yield candidate, rung + 1
@@ -77,6 +81,7 @@ class Asha:
         quota: Candidates started at most; None for as many as the budget pays for.
         first: Candidates that start before any is drawn.
         draw: Draws a candidate instead of `space`; it may look at what was told.
+        capped: Whether at most 1 / eta of a rung goes on, for rewards that rise; the paper's rule has no cap.
     """
 
     space: Space[Candidate]
@@ -89,6 +94,7 @@ class Asha:
     quota: int | None = None
     first: tuple[Candidate, ...] = ()
     draw: Callable[[random.Random], Candidate] | None = None
+    capped: bool = False
     epochs: Epochs = field(init=False)
     rungs: Rungs = field(init=False)
     started: set[str] = field(default_factory=set, init=False)
@@ -105,7 +111,7 @@ class Asha:
             raise SpecError("Asha", f"rungs {self.lowest} to {highest}", f"rungs of 0 to {len(self.schedule) - 1}")
         if self.budget < self.schedule[self.lowest]:
             raise SpecError("budget", self.budget, f"student-epochs for one student: {self.schedule[self.lowest]}")
-        self.rungs = Rungs(highest + 1, self.eta)
+        self.rungs = Rungs(highest + 1, self.eta, capped=self.capped)
 
     @property
     def done(self) -> bool:
@@ -162,3 +168,10 @@ class Asha:
                 return candidate
         self._exhausted = True
         return None
+
+
+def random_students(
+    space: Space[Candidate], budget: int, seed: int, schedule: Sequence[int] = SCHEDULE, rung: int = 2
+) -> Asha:
+    """Return a random search that trains every draw to the end of `rung` and spends `budget` student-epochs."""
+    return Asha(space, budget, seed, schedule, lowest=rung, highest=rung)

@@ -74,7 +74,7 @@ class Evolution:
         highest = self.lowest if self.highest is None else self.highest
         self._asha = Asha(
             self.space, self.budget, self.seed, self.schedule, self.eta, self.lowest, highest,
-            first=self.first, draw=self._child,
+            first=self.first, draw=self._child, capped=True,  # children get better all the time
         )  # fmt: skip
         self.epochs, self.rungs = self._asha.epochs, self._asha.rungs
 

@@ -1,11 +1,8 @@
-"""What every search over networks must beat, behind the same protocol: blind draws, and the teacher scaled evenly."""
+"""The teacher scaled evenly in width and depth: what every search over networks must beat, behind the same protocol."""
 
 from collections.abc import Sequence
 
 from ..errors import SpecError
-from ..records import Candidate
-from .asha import Asha
-from .base import Space
 from .epochs import SCHEDULE, Epochs
 from .fixed import FixedSearch
 from .halving import Rung
@@ -13,13 +10,6 @@ from .network_space import NetworkSpace
 
 WIDTHS = (1.0, 0.75, 0.5, 0.35, 0.25, 0.125)
 DEPTHS = (1.0, 0.5, 0.0)
-
-
-def random_students(
-    space: Space[Candidate], budget: int, seed: int, schedule: Sequence[int] = SCHEDULE, rung: int = 2
-) -> Asha:
-    """Return a random search that trains every draw to the end of `rung` and spends `budget` student-epochs."""
-    return Asha(space, budget, seed, schedule, lowest=rung, highest=rung)
 
 
 def uniform_students(
