@@ -12,8 +12,9 @@ from functools import cached_property
 
 from ..architecture_edits import pinned
 from ..architecture_groups import ChannelGroup, channel_groups, shrunk
-from ..architectures import Architecture, ShapeError
+from ..architectures import Architecture
 from ..errors import SpecError
+from .network_genes import Genes, named, read
 from .network_units import Unit, units_of, without
 
 Cost = Callable[[Architecture], float]
@@ -24,21 +25,12 @@ STEPS = 1024
 """A common factor is a multiple of one over this."""
 
 
-@dataclass(frozen=True, slots=True)
-class Genes:
-    """How a network came of the teacher: a bit a unit, a factor a channel group, in the space's order."""
-
-    keep: tuple[bool, ...]
-    factors: tuple[float, ...]
-
-
 @dataclass
 class NetworkSpace:
     """Networks reached from `teacher` by dropping units and narrowing channel groups.
 
     Attributes:
-        teacher: Where all begin. Layers without a name are called by their index, so that a network found can be
-            read back.
+        teacher: Where all begin; taken in canonical form, nameless layers with weights called `#` and their index.
         cost: What `limit` bounds.
         limit: The largest cost allowed; None for any.
         factors: Widths that a draw chooses from, as shares of the teacher's.
@@ -101,12 +93,10 @@ class NetworkSpace:
     # -- networks from decisions
 
     def apply(self, keep: Sequence[bool], factors: Sequence[float]) -> Architecture:
-        """Return the teacher without the units that `keep` denies, its groups scaled by `factors`.
+        """Return the teacher without the units that `keep` denies, its groups scaled by `factors`; looks at no limit.
 
-        A group that dropping made one of several takes the widest of their widths. Looks at no limit.
-
-        Raises:
-            ShapeError: what is left does not fit together.
+        Units without which the rest does not fit together stay. A group that dropping made one of several takes
+        the widest of their widths.
         """
         if len(keep) != len(self.units) or len(factors) != len(self.groups):
             expected = f"{len(self.units)} bits and {len(self.groups)} factors"
@@ -117,21 +107,18 @@ class NetworkSpace:
         return shrunk(arch, [_wide(arch, group, scale, self.narrowest) for group in groups])
 
     def projected(self, keep: Sequence[bool], factors: Sequence[float]) -> Architecture:
-        """Return the network nearest to these decisions that fits together and is within the limit.
+        """Return the network of these decisions, or one near it that is within the limit.
 
-        Units without which the rest does not fit come back, the last first; widths past the limit are narrowed
-        by one common factor; where the narrowest is past it, units go, the last first.
+        Past the limit it is narrowed by one common factor; where the narrowest is past it, units go, the last first.
         """
+        found = self.repaired(self.apply(keep, factors))
         bits = list(keep)
-        arch = self._fitting(bits, factors)
-        found = self.repaired(arch)
-        for at in reversed(range(len(bits))):
+        for at in [at for at, kept in enumerate(keep) if kept][::-1]:
             if found is not None:
-                return found
-            if bits[at]:
-                bits[at] = False
-                found = self.repaired(self._fitting(bits.copy(), factors))
-        return found or self.smallest()
+                break
+            bits[at] = False
+            found = self.repaired(self.apply(bits, factors))
+        return self.smallest() if found is None else found
 
     def repaired(self, arch: Architecture) -> Architecture | None:
         """Return `arch` narrowed by the largest common factor that is within the limit; None if none is."""
@@ -162,11 +149,7 @@ class NetworkSpace:
         found = self.apply(keep, zeros)
         for at in reversed(range(len(keep))):
             keep[at] = False
-            try:
-                other = self.apply(keep, zeros)
-            except ShapeError:
-                keep[at] = True
-                continue
+            other = self.apply(keep, zeros)
             if self.cost(other) <= self.cost(found):
                 found = other
             else:
@@ -182,10 +165,7 @@ class NetworkSpace:
         for at, unit in enumerate(self.units):
             stages.setdefault(self.teacher.shapes[unit.layers[-1]], []).append(at)
         kept = {at for stage in stages.values() for at in stage[: math.ceil(depth * len(stage))]}
-        keep = [at in kept for at in range(len(self.units))]
-        factors = [width] * len(self.groups)
-        self._fitting(keep, factors)
-        return self.apply(keep, factors)
+        return self.apply([at in kept for at in range(len(self.units))], [width] * len(self.groups))
 
     # -- what searches draw
 
@@ -196,21 +176,8 @@ class NetworkSpace:
         return self.projected(keep, [rng.choice(self.factors) for _ in self.groups])
 
     def genes(self, arch: Architecture) -> Genes:
-        """Return the decisions that lead to `arch`, read by the names of its layers.
-
-        A group that is gone has the mean factor of those that are there.
-        """
-        out = {layer.name: layer.out for layer in arch.layers}
-        layers = self.teacher.layers
-        keep = tuple(any(layers[at].name in out for at in unit.layers) for unit in self.units)
-        factors: list[float | None] = []
-        for group in self.groups:
-            widths = [out.get(layers[at].name) for at in group.members]
-            there = [width for width in widths if width]
-            factors.append(max(there) / group.width if there else None)
-        known = [factor for factor in factors if factor is not None]
-        mean = sum(known) / len(known) if known else 1.0
-        return Genes(keep, tuple(mean if factor is None else factor for factor in factors))
+        """Return the decisions that lead to `arch`, a network of this space."""
+        return read(arch, self.teacher, self.units, self.groups)
 
     def neighbour(self, arch: Architecture, rng: random.Random) -> Architecture:
         """Return a feasible network one decision from `arch`: a unit dropped or brought back, or a group's factor."""
@@ -238,28 +205,9 @@ class NetworkSpace:
             self.teacher.layers[member].name: at for at, group in enumerate(self.groups) for member in group.members
         }
 
-    def _fitting(self, keep: list[bool], factors: Sequence[float]) -> Architecture:
-        """Return the network of these decisions, units brought back in `keep`, the last first, until it fits."""
-        for at in [at for at, kept in enumerate(keep) if not kept][::-1]:
-            try:
-                return self.apply(keep, factors)
-            except ShapeError:
-                keep[at] = True
-        return self.apply(keep, factors)
-
     def _narrowed(self, arch: Architecture, factor: float) -> Architecture:
         groups = channel_groups(arch)
         return shrunk(arch, [_width(group.width, factor, self.narrowest) for group in groups])
-
-
-def named(arch: Architecture) -> Architecture:
-    """Return the network with each nameless layer called by its index."""
-    if all(layer.name for layer in arch.layers):
-        return arch
-    layers = tuple(
-        layer if layer.name else layer.model_copy(update={"name": str(at)}) for at, layer in enumerate(arch.layers)
-    )
-    return Architecture(input=arch.input, layers=layers)
 
 
 def _width(full: int, factor: float, narrowest: int) -> int:

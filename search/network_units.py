@@ -6,8 +6,8 @@ Knows architectures and their edits; draws nothing, measures nothing.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..architecture_edits import pinned, removed
-from ..architectures import Architecture, ShapeError
+from ..architecture_edits import fitted, pinned, removed
+from ..architectures import Architecture
 
 FOLLOWERS = ("norm", "act", "dropout")
 """Layers that go with the convolution before them."""
@@ -30,32 +30,34 @@ def units_of(arch: Architecture, *, blocks: bool) -> tuple[Unit, ...]:
     """Return what may be dropped, in the order of the layers.
 
     With `blocks` a residual branch is one unit, and so is a convolution outside of blocks with the norm, activation
-    and dropout after it. A branch that holds a pinned layer keeps that layer and what follows it; where nothing else
-    fits together without the rest, the branch is no unit. Without `blocks` every layer that may go is one.
+    and dropout after it. A branch that holds a pinned layer keeps that layer and what follows it; where the rest does
+    not fit together without it, the branch is no unit. Without `blocks` every layer that may go is one.
     """
     held = pinned(arch)
-    found = (
-        _parts(arch, held) if blocks else (Unit(arch.layers[at].name, (at,)) for at, pin in enumerate(held) if not pin)
-    )
-    return tuple(unit for unit in found if _droppable(arch, unit))
+    single = (Unit(arch.layers[at].name or f"#{at}", (at,)) for at, pin in enumerate(held) if not pin)
+    found = _parts(arch, held) if blocks else single
+    return tuple(unit for unit in found if fitting(arch, (unit,), (False,)) == (False,))
+
+
+def fitting(arch: Architecture, units: Sequence[Unit], keep: Sequence[bool]) -> tuple[bool, ...]:
+    """Return `keep` with as many more units as it takes for the rest to fit together."""
+    bits = list(keep)
+    while True:
+        kept = fitted(arch, _layers_kept(arch, units, bits))
+        back = [at for at, unit in enumerate(units) if not bits[at] and any(kept[layer] for layer in unit.layers)]
+        if not back:
+            return tuple(bits)
+        bits[back[-1]] = True
 
 
 def without(arch: Architecture, units: Sequence[Unit], keep: Sequence[bool]) -> Architecture:
-    """Return the network without the units that `keep` denies.
+    """Return the network without the units that `keep` denies, save those that the rest does not fit without."""
+    return removed(arch, _layers_kept(arch, units, fitting(arch, units, keep)))
 
-    Raises:
-        ShapeError: what is left does not fit together.
-    """
+
+def _layers_kept(arch: Architecture, units: Sequence[Unit], keep: Sequence[bool]) -> list[bool]:
     dropped = {at for unit, kept in zip(units, keep, strict=True) if not kept for at in unit.layers}
-    return removed(arch, [at not in dropped for at in range(len(arch.layers))])
-
-
-def _droppable(arch: Architecture, unit: Unit) -> bool:
-    try:
-        without(arch, (unit,), (False,))
-    except ShapeError:
-        return False
-    return True
+    return [at not in dropped for at in range(len(arch.layers))]
 
 
 def _parts(arch: Architecture, held: Sequence[bool]) -> Iterator[Unit]:
