@@ -170,7 +170,7 @@ class Architecture(BaseModel):
         shapes: list[Shape] = []
         for layer, sources in zip(self.layers, self.sources, strict=True):
             given = [shapes[source] if source >= 0 else self.input for source in sources]
-            shapes.append(_SHAPES[layer.op](layer, given))
+            shapes.append(shape_after(layer, given))
         return tuple(shapes)
 
     def arriving(self, at: int) -> Shape:
@@ -222,6 +222,15 @@ class Architecture(BaseModel):
         if self.layers[at].op not in ("conv", "linear"):
             return 0
         return self._weights(at) * math.prod(self.shapes[at][1:])
+
+
+def shape_after(layer: Layer, given: Sequence[Shape]) -> Shape:
+    """Return the shape that a layer makes of what it is given.
+
+    Raises:
+        ShapeError: the layer cannot run on it.
+    """
+    return _SHAPES[layer.op](layer, given)
 
 
 def _spread(values: Sequence[int], dims: int, layer: Layer) -> Shape:

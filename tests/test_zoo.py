@@ -70,11 +70,13 @@ def test_pools_that_do_not_fit_are_left_out():
     assert pools == 3
 
 
-@pytest.mark.parametrize(
-    "text",
-    "|resnet|ResNet18|resnet18:|resnet18:8|resnet18:width=0|resnet18:width=8,|vgg13:width=-1|lenet:width=8"
-    "|mlp:|mlp:0|mlp:8-|mlp:width=8|cnn:width=999999|mlp:12８".split("|"),
-)
+NOT_NAMES = [
+    "", "resnet", "ResNet18", "resnet18:", "resnet18:8", "resnet18:width=0", "resnet18:width=8,", "vgg13:width=-1",
+    "lenet:width=8", "mlp:", "mlp:0", "mlp:8-", "mlp:width=8", "cnn:width=999999", "mlp:12８",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NOT_NAMES)
 def test_a_bad_name_is_one_clear_line(text):
     with pytest.raises(SpecError) as error:
         named(text, MNIST, 10)
