@@ -1,0 +1,355 @@
+"""Modules written by hand are read as networks that compute the same; what cannot be read is named, all of it."""
+
+import operator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from plait.models.network import state_of
+from plait.models.tracing import UnreadableModel, from_module
+from torch import nn
+
+
+def settled(module, example):
+    """Return the module with statistics of its norms, and weights of its norms, that are no constants."""
+    draw = torch.Generator().manual_seed(0)
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            for tensor in (part.running_mean, part.running_var, part.weight, part.bias):
+                if tensor is not None:
+                    tensor.data.copy_(torch.rand(tensor.shape, generator=draw) + 0.5)
+    return module
+
+
+def read(module, *shape):
+    """Read the module, and require equal outputs on examples that reading did not see."""
+    torch.manual_seed(0)
+    example = torch.zeros(1, *shape)
+    settled(module, example)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    network = from_module(module, example)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    x = torch.randn(5, *shape)
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(x), module.eval()(x.clone()), rtol=1e-4, atol=1e-5)
+    return network.arch
+
+
+class Basic(nn.Module):
+    """A residual block; the shortcut is a projection where shapes differ."""
+
+    def __init__(self, inside, outside, stride, inplace=False):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inside, outside, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outside)
+        self.conv2 = nn.Conv2d(outside, outside, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outside)
+        self.relu = nn.ReLU(inplace)
+        self.shortcut = nn.Sequential()
+        if stride > 1 or inside != outside:
+            self.shortcut = nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
+
+    def forward(self, x):
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        y += self.shortcut(x)
+        return self.relu(y)
+
+
+class Residual(nn.Module):
+    def __init__(self, inplace=False):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.stage1 = nn.Sequential(Basic(8, 8, 1, inplace), Basic(8, 8, 1, inplace))
+        self.stage2 = nn.Sequential(Basic(8, 12, 2, inplace))
+        self.fc = nn.Linear(12, 10)
+
+    def forward(self, x):
+        x = self.stage2(self.stage1(F.relu(self.stem(x))))
+        return self.fc(F.adaptive_avg_pool2d(x, 1).view(x.size(0), -1))
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_residual_network_is_read_with_its_blocks(inplace):
+    arch = read(Residual(inplace), 3, 16, 16)
+    blocks = {layer.block for layer in arch.layers if layer.block}
+    assert blocks == {"stage1.0", "stage1.1", "stage2.0"}
+    shortcuts = [layer.name for layer in arch.layers if layer.shortcut]
+    assert shortcuts == ["stage2.0.shortcut.0", "stage2.0.shortcut.1"]
+    inside = [layer.name for layer in arch.layers if layer.block == "stage1.0"]
+    assert inside == [f"stage1.0.{part}" for part in ("conv1", "bn1", "relu", "conv2", "bn2", "add", "relu:2")]
+    assert arch.params == sum(p.numel() for p in Residual().parameters())
+
+
+class PreActivation(nn.Module):
+    """Norm and an in-place activation come first, and what the shortcut carries is changed by it."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.bn = nn.BatchNorm2d(6)
+        self.conv1, self.conv2 = nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = self.bn(self.stem(x))
+        y = self.conv1(F.relu(x, inplace=True))
+        x = x + self.conv2(torch.relu_(y))
+        return self.fc(x.mean((2, 3)))
+
+
+def test_what_works_in_place_changes_what_is_read_later():
+    arch = read(PreActivation(), 3, 8, 8)
+    assert [layer.name for layer in arch.layers if layer.block] == ["conv1", "relu:2", "conv2", "add"]
+
+
+class Dense(nn.Module):
+    """Concatenations of maps and of features."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(7, 5, 3, padding="same")
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.fc = nn.Linear(24, 4)
+
+    def forward(self, x):
+        x = torch.cat([x, self.conv1(x).relu()], 1)
+        x = torch.cat((x, F.silu(self.conv2(x))), dim=-3)
+        x = self.pool(x)
+        wide, high = F.adaptive_avg_pool2d(x, 1), F.adaptive_max_pool2d(x, 1)
+        return self.fc(torch.cat([torch.flatten(wide, 1), high.flatten(1)], -1))
+
+
+def test_concatenations_are_read():
+    arch = read(Dense(), 3, 8, 8)
+    assert [arch.shapes[at] for at, layer in enumerate(arch.layers) if layer.op == "cat"] == [
+        (7, 8, 8), (12, 8, 8), (24,),
+    ]  # fmt: skip
+
+
+def test_depthwise_separable_and_grouped_convolutions_are_read():
+    module = nn.Sequential(
+        nn.Conv2d(4, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8, eps=1e-3), nn.ReLU6(inplace=True),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8, affine=False), nn.Hardswish(),
+        nn.Conv2d(8, 12, 1), nn.Conv2d(12, 18, 3, groups=3), nn.GELU(), nn.Dropout2d(0.2), nn.AvgPool2d(2),
+        nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten(), nn.Dropout(0.5), nn.Linear(18, 5), nn.LogSoftmax(dim=-1),
+    )  # fmt: skip
+    arch = read(module, 4, 16, 16)
+    convs = [layer for layer in arch.layers if layer.op == "conv"]
+    assert [layer.groups for layer in convs] == [1, 0, 1, 3]
+    assert [layer.rate for layer in arch.layers if layer.op == "dropout"] == [0.2, 0.5]
+    assert arch.layers[1].eps == 1e-3
+    assert [layer.name for layer in arch.layers] == [str(at) for at in range(len(module))]
+
+
+class Squeeze(nn.Module):
+    """Squeeze-and-excite in the ways it is written."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        linear = how != "conv"
+        self.down = nn.Linear(8, 2) if linear else nn.Conv2d(8, 2, 1)
+        self.up = nn.Linear(2, 8) if linear else nn.Conv2d(2, 8, 1)
+        self.fc = nn.Linear(8, 4)
+
+    def gate(self, x):
+        return torch.sigmoid(self.up(F.relu(self.down(x))))
+
+    def forward(self, x):
+        x = self.conv(x)
+        n, c, _, _ = x.size()
+        if self.how == "view":
+            x = x * self.gate(F.adaptive_avg_pool2d(x, 1).view(n, c)).view(n, c, 1, 1).expand_as(x)
+        elif self.how == "mean":
+            x = self.gate(x.mean(dim=(2, 3))).unsqueeze(-1).unsqueeze(-1) * x
+        elif self.how == "index":
+            x = x * self.gate(x.mean([-1, -2], keepdim=True).flatten(1))[:, :, None, None]
+        else:
+            x = x.mul(self.gate(F.adaptive_avg_pool2d(x, (1, 1))))
+        return self.fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
+
+
+@pytest.mark.parametrize("how", ["view", "mean", "index", "conv"])
+def test_squeeze_and_excite_is_read_however_it_is_written(how):
+    arch = read(Squeeze(how), 3, 8, 8)
+    assert [layer.op for layer in arch.layers] == [
+        "conv", "global_pool", "conv", "act", "conv", "act", "mul", "global_pool", "flatten", "linear",
+    ]  # fmt: skip
+    assert arch.params == sum(p.numel() for p in Squeeze(how).parameters())
+
+
+def test_networks_of_one_dimension_and_of_features_are_read():
+    line = nn.Sequential(
+        nn.Conv1d(1, 6, 5, 2, 2), nn.BatchNorm1d(6), nn.ReLU(), nn.MaxPool1d(2), nn.Conv1d(6, 6, 3, groups=6),
+        nn.AvgPool1d(2), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(6, 3),
+    )  # fmt: skip
+    plain = nn.Sequential(nn.Linear(7, 9), nn.BatchNorm1d(9), nn.Tanh(), nn.Identity(), nn.Linear(9, 3))
+    assert read(line, 1, 40).input == (1, 40)
+    assert [layer.op for layer in read(plain, 7).layers] == ["linear", "norm", "act", "linear"]
+
+
+class Functional(nn.Module):
+    """Weights used through functions; a switch with a default; sizes read from the tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.bn = nn.BatchNorm2d(4)
+        self.weight = nn.Parameter(torch.randn(5, 4 * 4 * 4))
+
+    def forward(self, x, extra=None, twice=False):
+        x = F.conv2d(x, self.conv.weight, self.conv.bias, 1, [1, 1])
+        bn = self.bn
+        x = F.batch_norm(x, bn.running_mean, bn.running_var, bn.weight, bn.bias, self.training, 0.1, bn.eps)
+        x = F.dropout(F.leaky_relu(x), 0.3, training=self.training)
+        x = F.avg_pool2d(F.max_pool2d(x, 3, stride=2, padding=1), kernel_size=(2, 2))
+        x = sum([x, torch.sigmoid(x)])
+        if extra is not None:
+            x = x + extra
+        return F.linear(x.reshape(x.shape[0], -1), self.weight)
+
+
+def test_functions_with_weights_are_read_and_switches_keep_their_defaults():
+    arch = read(Functional(), 1, 16, 16)
+    assert [layer.name for layer in arch.layers if layer.op in ("conv", "norm", "linear")] == ["conv", "bn", "weight"]
+
+
+class Own(nn.Conv2d):
+    """A subclass that changes nothing of what a convolution computes."""
+
+
+def test_a_subclass_that_computes_the_same_is_read_as_what_it_is():
+    module = nn.Sequential(Own(1, 3, 3), nn.Flatten(), nn.Linear(3 * 36, 2))
+    assert read(module, 1, 8, 8).layers[0].op == "conv"
+
+
+def test_a_pool_s_rounding_up_that_changes_nothing_is_read():
+    assert read(nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.Flatten(), nn.Linear(16, 2)), 1, 8, 8).classes == 2
+
+
+def test_weights_keep_the_names_that_they_have_in_the_module():
+    module = Residual()
+    ours = state_of(from_module(module, torch.zeros(2, 3, 16, 16)))
+    theirs = {name for name in module.state_dict() if not name.endswith("num_batches_tracked")}
+    assert set(ours) == theirs
+
+
+def test_modes_of_the_module_and_its_parts_stay_as_they_were():
+    module = Residual()
+    module.stage1.eval()
+    from_module(module, torch.zeros(1, 3, 16, 16))
+    assert module.training
+    assert module.stem.training
+    assert not module.stage1[0].bn1.training
+
+
+class Strange(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up = nn.ConvTranspose2d(3, 4, 2)
+        self.norm = nn.GroupNorm(2, 4)
+        self.dilated = nn.Conv2d(4, 4, 3, dilation=2)
+        self.act = nn.LeakyReLU(0.2)
+        self.scale = nn.Parameter(torch.ones(1))
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.act(self.dilated(self.norm(self.up(x))))
+        x = x * self.scale + 1
+        left, right = x.chunk(2, 1)
+        return self.fc(torch.cat([right, left], 1).mean((2, 3)))
+
+
+def test_all_that_cannot_be_read_is_named_in_one_line():
+    with pytest.raises(UnreadableModel) as caught:
+        from_module(Strange(), torch.zeros(1, 3, 8, 8))
+    line = str(caught.value)
+    assert "\n" not in line
+    for part in (
+        "up (ConvTranspose2d: no layer of this kind)", "norm (GroupNorm: no layer of this kind)",
+        "dilated (Conv2d: dilation=(2, 2))", "act (LeakyReLU: negative_slope=0.2)",
+        "mul (mul: reads scale, a tensor that no layer gives)", "add (add: adds the constant 1)",
+        "chunk (chunk: no layer of this kind)",
+    ):  # fmt: skip
+        assert part in line, part
+    assert "fc" not in line
+    assert line.count(" (") - line.count("convolutions (") == 7
+
+
+class Branching(nn.Module):
+    def forward(self, x):
+        return x.flatten(1) if x.sum() > 0 else -x.flatten(1)
+
+
+class Two(nn.Module):
+    def forward(self, x, y):
+        return x + y
+
+
+class Tuple(nn.Module):
+    def forward(self, x):
+        return x.flatten(1), x
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.fc(F.relu(self.fc(x)))
+
+
+class Hooked(nn.Module):
+    """Computes something that its calls do not show."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.fc.register_forward_hook(lambda module, given, made: made * 2)
+
+    def forward(self, x):
+        return self.fc(x)
+
+
+@pytest.mark.parametrize(
+    ("module", "example", "line"),
+    [
+        (Branching(), torch.zeros(1, 3, 4, 4), "Branching: torch.fx cannot trace it (TraceError: "),
+        (Two(), torch.zeros(1, 4), "Two: forward(x, y); expected a forward that takes one tensor"),
+        (Tuple(), torch.zeros(1, 3, 4, 4), "Tuple: cannot read output (tuple: not one tensor)"),
+        (nn.Conv2d(3, 2, 1), torch.zeros(1, 3, 4, 4), "not one value a class"),
+        (Tied(), torch.zeros(1, 4), "fc (Linear: called a second time with the same weights)"),
+        (Hooked(), torch.zeros(1, 4), "Hooked: read as layers, its outputs differ by "),
+        (nn.Sequential(nn.Linear(5, 2)), torch.zeros(1, 4), "Sequential: it does not run on an example of shape "),
+        (nn.Sequential(nn.Linear(4, 2)).double(), torch.zeros(1, 4), "0.weight is not float32"),
+        (nn.Linear(4, 2), torch.zeros(1, 4, dtype=torch.int64), "Linear: an example of torch.int64"),
+        (nn.Sequential(nn.AdaptiveAvgPool2d(7), nn.Flatten()), torch.zeros(1, 1, 4, 4), "does not divide"),
+        (nn.Sequential(nn.BatchNorm1d(4, track_running_stats=False)), torch.zeros(1, 4), "no running statistics"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)  # fmt: skip
+def test_what_is_no_network_is_one_clear_line(module, example, line):
+    with pytest.raises(UnreadableModel) as caught:
+        from_module(module, example)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+class Parallel(nn.Module):
+    """Two branches of one weight each are a sum and no residual block."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 5, padding=2)
+        self.gate = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        x = operator.add(self.one(x), self.other(x))
+        return (x * self.gate(x)).flatten(1)
+
+
+def test_parallel_branches_are_no_residual_block():
+    assert not any(layer.block for layer in read(Parallel(), 3, 4, 4).layers)
