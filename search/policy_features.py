@@ -62,9 +62,10 @@ class Variable:
 def shrink_variables(arch: Architecture, layers: Sequence[int], deciding: Container[int]) -> tuple[Variable, ...]:
     """Return what one shrinkage action each decides: of convolutions k, s, p and n, of max pools k, s and p.
 
-    Linear and average pool layers and strided convolutions outside of blocks are left alone, and in residual blocks
-    filters alone are scaled, as in the released code. It also acts on the filters of layers whose width is another's,
-    and discards that; here `deciding` holds the layers whose filters are theirs to decide, and others have no action.
+    Linear and average pool layers are left alone, and in residual blocks filters alone are scaled, as in the released
+    code. It also leaves strided convolutions outside of blocks alone; here their filters are scaled, as the paper has
+    it, or a network of nothing else would have nothing to decide. And it acts on the filters of layers whose width is
+    another's, and discards that; here `deciding` holds the layers whose filters are theirs, and others have no action.
     """
     return tuple(
         Variable(at, field)
@@ -79,9 +80,7 @@ def _scales(layer: Layer, field: int) -> bool:
         return not layer.block and field != OUTPUTS
     if layer.op != "conv":
         return False
-    if layer.block:
-        return field == OUTPUTS
-    return max(layer.stride, default=1) == 1
+    return field == OUTPUTS or not (layer.block or max(layer.stride, default=1) > 1)
 
 
 def with_window(arch: Architecture, windows: Mapping[int, Mapping[int, float]]) -> Architecture:

@@ -5,20 +5,19 @@ The policies, their order and their settings come from a profile. What is asked 
 alone. Must not know what an epoch trains, nor what made a reward of its accuracy.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..architectures import Architecture
-from ..errors import SpecError
 from ..records import Outcome, Scored, Trial, generator, seed_of
 from .epochs import Epochs
 from .halving import Rung
 from .network_space import NetworkSpace
 from .policy_learning import Learner, advantages
-from .policy_nets import load_weights
-from .policy_profiles import PLAIT, PolicyProfile
+from .policy_nets import load_weights, saved_policies
+from .policy_profiles import PolicyProfile
 from .policy_rungs import Race, Scores
-from .policy_stages import RemovalStage, ShrinkageStage, Stage, UnitStage
+from .policy_stages import Stage, new_policy, new_stage
 from .rewards import INVALID, constrained
 
 
@@ -46,21 +45,21 @@ class PolicySearch:
     """Policy-gradient search over the networks of `space`.
 
     Attributes:
+        profile: How to go about it.
         space: Teacher, limit and what may be decided.
         budget: Student-epochs; see `Epochs`. With two stages the first has half of it.
-        profile: How to go about it.
         seed: Every draw is a function of (seed, stage, iteration, rollout).
         schedule: Epochs that a student has had at the end of each rung; None for the profile's.
-        start: Saved policies to start from, by the name of their stage.
+        start: What `saved` of an earlier search gave, for this teacher or another: its policies start this search.
         rollouts: All that were sampled, in order.
     """
 
+    profile: PolicyProfile
     space: NetworkSpace
     budget: int
-    profile: PolicyProfile = PLAIT
     seed: int = 0
     schedule: Sequence[int] | None = None
-    start: Mapping[str, bytes] = field(default_factory=dict)
+    start: bytes | None = None
     rollouts: list[Rollout] = field(default_factory=list, init=False)
     scores: Scores = field(default_factory=Scores, init=False)
     _stages: list[Stage] = field(default_factory=list, init=False)
@@ -72,10 +71,14 @@ class PolicySearch:
     _race: Race | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.start) - set(self.profile.stages))
-        if unknown:
-            raise SpecError("start", unknown[0], f"one of {self.profile.name}'s stages: {self.profile.stages}")
         self.epochs = Epochs(self.budget, self.schedule or self.profile.schedule)
+        self._policies = {
+            name: new_policy(name, self.space.factors, seed_of(self.seed, "stage", at))
+            for at, name in enumerate(self.profile.stages)
+        }
+        if self.start is not None:
+            for policy in self._policies.values():
+                load_weights(policy, self.start)
         self._open_stage()
         self._advance()
 
@@ -108,9 +111,14 @@ class PolicySearch:
             return None
         return max(promises, key=lambda arch: (self.space.feasible(arch), promises[arch]))
 
-    def policies(self) -> dict[str, bytes]:
-        """Return the policies as they are now, by stage: `start` of another search takes them."""
-        return {name: stage.policy.to_bytes() for name, stage in zip(self.profile.stages, self._stages, strict=False)}
+    @property
+    def iteration(self) -> int:
+        """Of the stage at hand, from 0: how often its policy has learned."""
+        return self._iteration
+
+    def saved(self) -> bytes:
+        """Return the policies of all stages as they are now; `start` of another search takes them."""
+        return saved_policies(list(self._policies.values()))
 
     # -- the program: whatever can be done without a further outcome is done at once, so that `done` is exact
 
@@ -142,19 +150,8 @@ class PolicySearch:
     def _open_stage(self) -> None:
         at = len(self._stages)
         name = self.profile.stages[at]
-        parent = self.best or self.space.teacher
-        seed = seed_of(self.seed, "stage", at)
-        stage: Stage
-        if name == "units":
-            stage = UnitStage(self.space, seed)
-        elif name == "removal":
-            stage = RemovalStage(parent, seed)
-        else:
-            stage = ShrinkageStage(parent, self.space.factors, seed)
-        if name in self.start:
-            load_weights(stage.policy, self.start[name])
-        self._stages.append(stage)
-        self._learner = Learner(stage.policy, self.profile.rates[at], self.profile.passes)
+        self._stages.append(new_stage(name, self.space, self.best or self.space.teacher))
+        self._learner = Learner(self._policies[name], self.profile.rates[at], self.profile.passes)
         self._iteration = self._idle = 0
         self._past = []
 
@@ -163,7 +160,7 @@ class PolicySearch:
         draws = range(self.profile.rollouts)
         rngs = [generator(self.seed, "rollout", at, self._iteration, draw) for draw in draws]
         self._batch = []
-        for actions in stage.policy.sample(stage.steps, rngs):
+        for actions in self._learner.policy.sample(stage.steps, rngs):
             arch = stage.architecture(actions)
             if arch is not None:
                 arch = self._nets.setdefault(arch.key, arch)

@@ -20,14 +20,14 @@ NARROWEST_LINEAR = 10
 FEWEST_FILTERS = 10
 """Filters that shrinking leaves, where there are as many (released code)."""
 
+NUMBERS = 15
+"""What the joint policy reads of a decision."""
+DROPPED = 0.2
+"""Share of units that an untrained joint policy drops."""
+
 
 class Stage(Protocol):
-    """A policy at work on one network."""
-
-    @property
-    def policy(self) -> Policy:
-        """What samples actions and learns."""
-        ...
+    """What a policy's actions do to one network."""
 
     @property
     def steps(self) -> Steps:
@@ -37,6 +37,25 @@ class Stage(Protocol):
     def architecture(self, actions: Sequence[int]) -> Architecture | None:
         """Return the network that one rollout's actions lead to; None where it is invalid."""
         ...
+
+
+def new_policy(stage: str, factors: Sequence[float], seed: int) -> Policy:
+    """Return an untrained policy for `stage`: `removal`, `shrinkage` or `units`."""
+    if stage == RemovalPolicy.kind:
+        return RemovalPolicy(seed)
+    if stage == ShrinkagePolicy.kind:
+        return ShrinkagePolicy(seed, factors)
+    drop = math.log(DROPPED / (1 - DROPPED) * len(factors))
+    return UnitPolicy(seed, NUMBERS, 1 + len(factors), prior=[drop, *(0.0 for _ in factors)])
+
+
+def new_stage(stage: str, space: NetworkSpace, parent: Architecture) -> Stage:
+    """Return `stage` on `parent`; the joint one decides on the space's teacher, whatever `parent` is."""
+    if stage == RemovalPolicy.kind:
+        return RemovalStage(parent)
+    if stage == ShrinkagePolicy.kind:
+        return ShrinkageStage(parent, space.factors)
+    return UnitStage(space)
 
 
 def valid(arch: Architecture, parent: Architecture, fewest_inputs: int = 0) -> bool:
@@ -54,10 +73,9 @@ def valid(arch: Architecture, parent: Architecture, fewest_inputs: int = 0) -> b
 class RemovalStage:
     """Stage 1 as published: a bit a module; pinned ones stay whatever their bit says."""
 
-    def __init__(self, parent: Architecture, seed: int) -> None:
+    def __init__(self, parent: Architecture) -> None:
         self._parent = parent
         self._layers = module_layers(parent)
-        self.policy: Policy = RemovalPolicy(seed)
         self.steps = Steps(paper_features(parent, self._layers))
 
     def architecture(self, actions: Sequence[int]) -> Architecture | None:
@@ -73,16 +91,13 @@ class RemovalStage:
 class ShrinkageStage:
     """Stage 2 as published: a factor a variable, each sampled with the one before it in view."""
 
-    def __init__(self, parent: Architecture, factors: Sequence[float], seed: int) -> None:
-        self._parent = parent
+    def __init__(self, parent: Architecture, factors: Sequence[float]) -> None:
+        self._parent, self._factors = parent, tuple(factors)
         layers = module_layers(parent)
         self._groups = channel_groups(parent)
         firsts = (next((at for at in group.members if at in layers), None) for group in self._groups if not group.fixed)
         self._deciding = {at for at in firsts if at is not None}
         self._variables = shrink_variables(parent, layers, self._deciding)
-        policy = ShrinkagePolicy(seed, factors)
-        self.policy: Policy = policy
-        self._factors = policy.factors
         rows = dict(zip(layers, paper_features(parent, layers), strict=True))
         self.steps = Steps([rows[variable.layer] for variable in self._variables], earlier=self._earlier())
 
@@ -132,16 +147,9 @@ class UnitStage:
     not be dropped, or has no width, has those choices masked.
     """
 
-    DROPPED = 0.2
-    """Share of units that an untrained policy drops."""
-
-    def __init__(self, space: NetworkSpace, seed: int) -> None:
+    def __init__(self, space: NetworkSpace) -> None:
         self._space = space
-        choices = 1 + len(space.factors)
-        drop = math.log(self.DROPPED / (1 - self.DROPPED) * len(space.factors))
         self.steps = Steps([self._numbers(slot) for slot in self.slots], [self._legal(slot) for slot in self.slots])
-        inputs = len(self.steps.features[0]) if self.slots else 0
-        self.policy: Policy = UnitPolicy(seed, inputs, choices, prior=[drop, *(0.0 for _ in space.factors)])
 
     def architecture(self, actions: Sequence[int]) -> Architecture:
         """Return the network of these decisions, within the limit; never invalid."""
