@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .architectures import Architecture
     from .candidates import JudgeNetwork, LayerPath
     from .errors import PlaitError
     from .graphs import Graph, Node
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
+    "Architecture": "architectures",
     "CoLa": "orchestrator.recipes.cola",
     "CoLaResult": "orchestrator.recipes.cola_result",
     "Graph": "graphs",
@@ -56,6 +58,7 @@ _PLACES = {
 
 __all__ = [
     "MCTS",
+    "Architecture",
     "CoLa",
     "CoLaResult",
     "Graph",
