@@ -12,6 +12,7 @@ from .errors import SpecError
 _USED = {
     "conv": ("out", "kernel", "stride", "padding", "groups", "bias"), "linear": ("out", "bias"), "act": ("act",),
     "max_pool": ("kernel", "stride", "padding"), "avg_pool": ("kernel", "stride", "padding"), "dropout": ("rate",),
+    "norm": ("eps",),
 }  # fmt: skip
 """Fields that an operation reads, beside its inputs, name and block."""
 

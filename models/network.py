@@ -7,6 +7,7 @@ Weights have names: the layer's name, or `#` and its index where it has none, an
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -110,14 +111,20 @@ def with_state(arch: Architecture, state: Mapping[str, np.ndarray[Any, Any]]) ->
 
 def tensors(network: Network) -> dict[str, Tensor]:
     """Return the network's own weights and running statistics by name, in the order of the layers."""
-    found: dict[str, Tensor] = {}
-    for at, layer in enumerate(network.arch.layers):
-        if layer.op in WEIGHTED:
-            module = network.layer(at)
-            own = [*module.named_parameters(), *module.named_buffers()]
-            # How many batches a norm has seen changes nothing where its momentum is a number.
-            found |= {f"{label(network.arch, at)}.{name}": t for name, t in own if name != "num_batches_tracked"}
-    return found
+    return {
+        f"{label(network.arch, at)}.{name}": tensor
+        for at, layer in enumerate(network.arch.layers)
+        if layer.op in WEIGHTED
+        for name, tensor in tensors_at(network, at).items()
+    }
+
+
+def tensors_at(network: Network, at: int) -> dict[str, Tensor]:
+    """Return the tensors of layer `at`, which has weights, by their own names (`weight`, `running_mean`)."""
+    module = network.layer(at)
+    own = chain(module.named_parameters(), module.named_buffers())
+    # How many batches a norm has seen changes nothing where its momentum is a number.
+    return {name: tensor for name, tensor in own if name != "num_batches_tracked"}
 
 
 def _module(arch: Architecture, at: int) -> nn.Module:
