@@ -102,7 +102,7 @@ class Architecture(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    input: tuple[PositiveInt, ...]
+    input: tuple[PositiveInt, ...] = Field(min_length=1, max_length=3)
     """Shape of one example: channels first, then 0, 1 or 2 spatial dimensions."""
     layers: tuple[Layer, ...] = Field(min_length=1)
     """The last one's output is the network's."""
@@ -243,6 +243,8 @@ def _spread(values: Sequence[int], dims: int, layer: Layer) -> Shape:
 
 def _windowed(layer: Layer, given: Shape) -> Shape:
     """Return the spatial sizes after a sliding window."""
+    if len(given) < 2:
+        raise ShapeError(layer.label, given, "channels and one or two spatial dimensions")
     kernel, stride, padding = layer.spread(len(given) - 1)
     sizes = [
         (size + 2 * pad - width) // step + 1
@@ -255,8 +257,6 @@ def _windowed(layer: Layer, given: Shape) -> Shape:
 
 def _conv(layer: Layer, given: Sequence[Shape]) -> Shape:
     shape = given[0]
-    if len(shape) < 2:
-        raise ShapeError(layer.label, shape, "channels and one or two spatial dimensions")
     channels = layer.out or shape[0]
     groups = layer.groups or shape[0]
     if shape[0] % groups or channels % groups:
