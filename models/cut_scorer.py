@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +20,7 @@ from ..errors import PlaitError
 from ..records import JSON, Failed, Outcome, Request, Scored, digest
 from .cut_distill import Distillation, distil, last_states, sequence_nats
 from .decoder import LayeredDecoder
-from .decoder_cut import Calibration, cut_model
+from .decoder_cut import Calibration, cut_model, load_model
 from .evaluator import OptionScorer, ScorerSpec
 
 QUESTIONS = "questions"
@@ -58,12 +59,13 @@ class _Cost:
     """What an evaluation took."""
 
     started: float = field(default_factory=time.perf_counter)
+    worked: float = field(default_factory=time.process_time)
     trained: int = 0
     scored: int = 0
 
     def read(self) -> dict[str, float]:
-        seconds = time.perf_counter() - self.started
-        return {"seconds": seconds, "tokens_trained": float(self.trained), "tokens_scored": float(self.scored)}
+        took = {"seconds": time.perf_counter() - self.started, "cpu_seconds": time.process_time() - self.worked}
+        return {**took, "tokens_trained": float(self.trained), "tokens_scored": float(self.scored)}
 
 
 class CutScorer:
@@ -172,6 +174,13 @@ class CutScorerIdentity:
         return spec_of(self.model, self.data, self.how)
 
 
-def one_thread() -> None:
-    """Run torch on one thread in this process: more would change last bits, and fight over the cores."""
+def load_scorer(folder: Path | str, model_hash: str, data: CutData, how: Distillation) -> CutScorer:
+    """Return a scorer of the model in `folder`; this process computes on one thread from then on.
+
+    More threads would change last bits, and workers would fight over the cores.
+    """
+    from transformers import AutoTokenizer
+
     torch.set_num_threads(1)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return CutScorer(load_model(folder), tokenizer, model_hash, data, how)

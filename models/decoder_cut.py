@@ -50,8 +50,9 @@ def load_model(folder: Path | str) -> Any:
         SourceError: the folder holds no model that transformers can load.
         SpecError: its blocks have no gated feed-forward layer to narrow.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, logging
 
+    logging.disable_progress_bar()
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True
