@@ -48,8 +48,10 @@ def inherit(arch: Architecture, teacher: Network, how: str, seed: int) -> Networ
     heritage = _Heritage(arch, teacher, how)
     with torch.no_grad():
         for at, layer in enumerate(arch.layers):
-            old = heritage.twin(at) if layer.op in WEIGHTED else None
-            for name, tensor in tensors_at(network, at).items() if old is not None else ():
+            old = heritage.twin(at)
+            if old is None or layer.op not in WEIGHTED:
+                continue
+            for name, tensor in tensors_at(network, at).items():
                 if f"{layer.name}.{name}" in heritage.state:
                     tensor.copy_(torch.from_numpy(heritage.handed(at, old, name, tensor.numpy().copy())))
     return network
@@ -161,7 +163,7 @@ class _Heritage:
 
 def _scores(arch: Architecture, state: State) -> list[Floats]:
     """Return for each group the L1 norm of each channel: of all filters that make it, summed."""
-    scores = [np.zeros(group.width) for group in channel_groups(arch)]
+    scores: list[Floats] = [np.zeros(group.width) for group in channel_groups(arch)]
     for at, origins in enumerate(channel_origins(arch)):
         weight = state.get(f"{label(arch, at)}.weight")
         if arch.layers[at].op not in ("conv", "linear") or weight is None:
