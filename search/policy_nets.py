@@ -89,8 +89,8 @@ class Policy(nn.Module):
         with torch.no_grad():
             for _, weights in sorted(self.named_parameters()):
                 weights.uniform_(-bound, bound, generator=source)
-            output.weight *= scale
-            output.bias *= scale
+            output.weight.mul_(scale)
+            output.bias.mul_(scale)
 
 
 class RemovalPolicy(Policy):
@@ -136,7 +136,7 @@ class UnitPolicy(RemovalPolicy):
         self._seed(seed, self.output, 0.1)
         if prior:
             with torch.no_grad():
-                self.output.bias += torch.tensor(prior, dtype=torch.float32)
+                self.output.bias.add_(torch.tensor(prior, dtype=torch.float32))
 
 
 class ShrinkagePolicy(Policy):

@@ -58,16 +58,25 @@ def new_stage(stage: str, space: NetworkSpace, parent: Architecture) -> Stage:
     return UnitStage(space)
 
 
-def valid(arch: Architecture, parent: Architecture, fewest_inputs: int = 0) -> bool:
+def valid(arch: Architecture, parent: Architecture, narrowest: int = 0) -> bool:
     """Return whether `arch` may be trained: it runs, is smaller than `parent`, and no linear layer is out of bounds.
 
-    Source: the released code of N2N; spec section 5.
+    Source: the released code of N2N; spec section 5. A linear layer that has fewer inputs than `narrowest` in the
+    parent already may keep them.
     """
     try:
-        inputs = [arch.arriving(at)[0] for at, layer in enumerate(arch.layers) if layer.op == "linear"]
-        return arch.params < parent.params and all(fewest_inputs <= size <= WIDEST_LINEAR for size in inputs)
+        least, most = _linear_inputs(arch)
+        return (
+            arch.params < parent.params and most <= WIDEST_LINEAR and least >= min(narrowest, _linear_inputs(parent)[0])
+        )
     except ShapeError:
         return False
+
+
+def _linear_inputs(arch: Architecture) -> tuple[int, int]:
+    """Return the fewest and the most inputs of a linear layer; where there is none, bounds that hold."""
+    sizes = [arch.arriving(at)[0] for at, layer in enumerate(arch.layers) if layer.op == "linear"]
+    return min(sizes, default=NARROWEST_LINEAR), max(sizes, default=0)
 
 
 class RemovalStage:

@@ -6,22 +6,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plait import LayerPath
+from plait.models.zoo import named
 from plait.records import Failed, Scored, digest
 from plait.search.base import Search
 from plait.search.fixed import FixedSearch
 from plait.search.halving import SuccessiveHalving
+from plait.search.network_space import NetworkSpace
 from plait.search.path_space import EditSets
+from plait.search.policy_profiles import POLICY_PROFILES
+from plait.search.policy_search import PolicySearch
 from plait.search.profiles import PROFILES
 from plait.search.random_search import RandomSearch
 
 DEPTH = 12
 SPACE = EditSets(DEPTH, (1, 2), (0, 2), 1, 24)
+TEACHER = named("cnn:width=8", (1, 8, 8), 10)
+NETWORKS = {"plait": NetworkSpace(TEACHER, limit=0.4 * TEACHER.params), "n2n-paper": NetworkSpace(TEACHER)}
 
 MAKERS = {
     **{name: (lambda seed, p=profile: p.search(DEPTH, 30, seed)) for name, profile in PROFILES.items()},
     "random": lambda seed: RandomSearch(SPACE, 30, seed, (LayerPath.identity(DEPTH),)),
     "fixed": lambda seed: FixedSearch(tuple(LayerPath.identity(n) for n in range(1, 9))),
     "halving": lambda seed: SuccessiveHalving(SPACE, 16, seed),
+    **{
+        f"policy {name}": (lambda seed, p=profile: PolicySearch(p, NETWORKS[p.name], 60, seed))
+        for name, profile in POLICY_PROFILES.items()
+    },
 }
 
 
