@@ -33,13 +33,14 @@ def named(arch: Architecture) -> Architecture:
 def read(arch: Architecture, teacher: Architecture, units: Sequence[Unit], groups: Sequence[ChannelGroup]) -> Genes:
     """Return the decisions that lead from `teacher` to `arch`.
 
-    A layer without weights, which has no name, is there if one like it follows the same layer with weights. A group
-    that is gone has the mean factor of those that are there.
+    A layer without weights, which has no name, counts as there if one like it follows the same layer with weights:
+    exact where units are blocks, nearly so where each layer is one. A group that is gone has the mean factor of those
+    that are there.
     """
     there = _there(arch, teacher)
     weighted = {at for at, layer in enumerate(teacher.layers) if layer.op in WEIGHTED}
     keep = tuple(any(there[at] for at in (weighted & set(unit.layers)) or unit.layers) for unit in units)
-    out = {layer.name: layer.out for layer in arch.layers if layer.name and layer.out}
+    out = {layer.name: shape[0] for layer, shape in zip(arch.layers, arch.shapes, strict=True) if layer.name}
     factors: list[float | None] = []
     for group in groups:
         widths = [out[name] for at in group.members if (name := teacher.layers[at].name) in out]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..architecture_edits import pinned
+from ..architecture_edits import cleaned, pinned
 from ..architecture_groups import ChannelGroup, channel_groups, shrunk
 from ..architectures import Architecture
 from ..errors import SpecError
@@ -23,6 +23,8 @@ Cost = Callable[[Architecture], float]
 FACTORS = tuple(number / 10 for number in range(1, 11))
 STEPS = 1024
 """A common factor is a multiple of one over this."""
+TRIES = 8
+"""Decisions tried until a neighbour is another network: the width of what was dropped changes nothing."""
 
 
 @dataclass
@@ -104,7 +106,7 @@ class NetworkSpace:
         arch = without(self.teacher, self.units, keep)
         scale = {name: factors[at] for name, at in self._group_of.items()}
         groups = channel_groups(arch)
-        return shrunk(arch, [_wide(arch, group, scale, self.narrowest) for group in groups])
+        return cleaned(shrunk(arch, [_wide(arch, group, scale, self.narrowest) for group in groups]))
 
     def projected(self, keep: Sequence[bool], factors: Sequence[float]) -> Architecture:
         """Return the network of these decisions, or one near it that is within the limit.
@@ -182,13 +184,18 @@ class NetworkSpace:
     def neighbour(self, arch: Architecture, rng: random.Random) -> Architecture:
         """Return a feasible network one decision from `arch`: a unit dropped or brought back, or a group's factor."""
         genes = self.genes(arch)
-        keep, factors = list(genes.keep), list(genes.factors)
-        at = rng.randrange(max(len(keep) + len(factors), 1))
-        if at < len(keep):
-            keep[at] = not keep[at]
-        elif factors:
-            factors[at - len(keep)] = rng.choice(self.factors)
-        return self.projected(keep, factors)
+        child = arch
+        for _ in range(TRIES if genes.keep or genes.factors else 0):
+            keep, factors = list(genes.keep), list(genes.factors)
+            at = rng.randrange(len(keep) + len(factors))
+            if at < len(keep):
+                keep[at] = not keep[at]
+            else:
+                factors[at - len(keep)] = rng.choice(self.factors)
+            child = self.projected(keep, factors)
+            if child.key != arch.key:
+                break
+        return child
 
     def cross(self, first: Architecture, second: Architecture, rng: random.Random) -> Architecture:
         """Return a feasible network that takes each decision from one of two."""
@@ -207,7 +214,7 @@ class NetworkSpace:
 
     def _narrowed(self, arch: Architecture, factor: float) -> Architecture:
         groups = channel_groups(arch)
-        return shrunk(arch, [_width(group.width, factor, self.narrowest) for group in groups])
+        return cleaned(shrunk(arch, [_width(group.width, factor, self.narrowest) for group in groups]))
 
 
 def _width(full: int, factor: float, narrowest: int) -> int:
