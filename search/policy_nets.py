@@ -7,7 +7,7 @@ the same bits. A policy reads features alone: one trained on a network starts a 
 import json
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -81,6 +81,11 @@ class Policy(nn.Module):
     def sample(self, steps: Steps, rngs: Sequence[random.Random]) -> list[list[int]]:
         """Return one rollout for each generator: an action a step."""
         raise NotImplementedError
+
+    def to_bytes(self) -> bytes:
+        """Return kind, sizes and weights as safetensors."""
+        weights = {name: value.detach().clone() for name, value in self.state_dict().items()}
+        return bytes(save(weights, metadata={"policy": canonical({"kind": self.kind, "sizes": self.sizes})}))
 
     def _seed(self, seed: int, output: nn.Linear, scale: float = 1.0) -> None:
         """Draw every weight as torch does by default, from a generator of its own; the output layer's times `scale`."""
@@ -209,31 +214,16 @@ def _pick(row: Sequence[float], at: float) -> int:
     return last
 
 
-def saved_policies(policies: Sequence[Policy]) -> bytes:
-    """Return kinds, sizes and weights of policies of different kinds, as one safetensors file."""
-    about = canonical({policy.kind: policy.sizes for policy in policies})
-    weights = {
-        f"{policy.kind}.{name}": value.detach().clone()
-        for policy in policies
-        for name, value in policy.state_dict().items()
-    }
-    return bytes(save(weights, metadata={"policies": about}))
-
-
 def load_weights(policy: Policy, saved: bytes) -> None:
-    """Give `policy` the weights of the saved one of its kind.
+    """Give `policy` the weights of a saved one.
 
     Raises:
-        SpecError: `saved` holds no policies, or none of this kind and size.
+        SpecError: `saved` is no policy, or one of another kind or size.
     """
-    about = _about(saved)
-    if about.get(policy.kind) != policy.sizes:
-        raise SpecError("saved policy", about, f"a policy as this search has it: { ({policy.kind: policy.sizes}) }")
-    weights = {
-        name.removeprefix(f"{policy.kind}."): value
-        for name, value in load(saved).items()
-        if name.startswith(f"{policy.kind}.")
-    }
+    about, expected = _about(saved), {"kind": policy.kind, "sizes": policy.sizes}
+    if about != expected:
+        raise SpecError("saved policy", about, f"a policy as this search has it: {expected}")
+    weights = load(saved)
     shapes = {name: tuple(value.shape) for name, value in policy.state_dict().items()}
     if {name: tuple(value.shape) for name, value in weights.items()} != shapes:
         raise SpecError("saved policy", sorted(weights), f"weights {sorted(shapes)} of the sizes that it names")
@@ -242,14 +232,11 @@ def load_weights(policy: Policy, saved: bytes) -> None:
     policy.load_state_dict(weights)
 
 
-def _about(saved: bytes) -> Mapping[str, Any]:
-    """Return kinds and sizes from the header of a safetensors file."""
+def _about(saved: bytes) -> Any:
+    """Return kind and sizes from the header of a safetensors file."""
     try:
         load(saved)
         header = json.loads(saved[8 : 8 + int.from_bytes(saved[:8], "little")])
-        about = json.loads(header["__metadata__"]["policies"])
+        return json.loads(header["__metadata__"]["policy"])
     except (SafetensorError, ValueError, KeyError) as error:
-        raise SpecError("saved policy", f"{len(saved)} bytes", "policies saved by Plait, in safetensors") from error
-    if not isinstance(about, dict):
-        raise SpecError("saved policy", about, "kinds of policies and their sizes")
-    return about
+        raise SpecError("saved policy", f"{len(saved)} bytes", "a policy saved by Plait, in safetensors") from error

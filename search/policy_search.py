@@ -5,17 +5,18 @@ The policies, their order and their settings come from a profile. What is asked 
 alone. Must not know what an epoch trains, nor what made a reward of its accuracy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..architectures import Architecture
+from ..errors import SpecError
 from ..records import Outcome, Scored, Trial, generator, seed_of
 from .epochs import Epochs
 from .halving import Rung
 from .network_space import NetworkSpace
 from .policy_learning import Learner, advantages
-from .policy_nets import load_weights, saved_policies
-from .policy_profiles import PolicyProfile
+from .policy_nets import Policy, load_weights
+from .policy_profiles import PLAIT, PolicyProfile
 from .policy_rungs import Race, Scores
 from .policy_stages import Stage, new_policy, new_stage
 from .rewards import INVALID, constrained
@@ -45,21 +46,22 @@ class PolicySearch:
     """Policy-gradient search over the networks of `space`.
 
     Attributes:
-        profile: How to go about it.
         space: Teacher, limit and what may be decided.
         budget: Student-epochs; see `Epochs`. With two stages the first has half of it.
+        profile: How to go about it.
         seed: Every draw is a function of (seed, stage, iteration, rollout).
         schedule: Epochs that a student has had at the end of each rung; None for the profile's.
-        start: What `saved` of an earlier search gave, for this teacher or another: its policies start this search.
+        start: Saved policies to start from, by stage: what `policies` of a search gave, for this teacher or another.
+            A stage that is not there starts untrained.
         rollouts: All that were sampled, in order.
     """
 
-    profile: PolicyProfile
     space: NetworkSpace
     budget: int
+    profile: PolicyProfile = PLAIT
     seed: int = 0
     schedule: Sequence[int] | None = None
-    start: bytes | None = None
+    start: Mapping[str, bytes] = field(default_factory=dict)
     rollouts: list[Rollout] = field(default_factory=list, init=False)
     scores: Scores = field(default_factory=Scores, init=False)
     _stages: list[Stage] = field(default_factory=list, init=False)
@@ -72,13 +74,16 @@ class PolicySearch:
 
     def __post_init__(self) -> None:
         self.epochs = Epochs(self.budget, self.schedule or self.profile.schedule)
-        self._policies = {
+        self._policies: dict[str, Policy] = {
             name: new_policy(name, self.space.factors, seed_of(self.seed, "stage", at))
             for at, name in enumerate(self.profile.stages)
         }
-        if self.start is not None:
-            for policy in self._policies.values():
-                load_weights(policy, self.start)
+        for name, saved in self.start.items():
+            if name not in self._policies:
+                raise SpecError(
+                    "saved policy", name, f"a stage of {self.profile.name}: {', '.join(self.profile.stages)}"
+                )
+            load_weights(self._policies[name], saved)
         self._open_stage()
         self._advance()
 
@@ -111,14 +116,9 @@ class PolicySearch:
             return None
         return max(promises, key=lambda arch: (self.space.feasible(arch), promises[arch]))
 
-    @property
-    def iteration(self) -> int:
-        """Of the stage at hand, from 0: how often its policy has learned."""
-        return self._iteration
-
-    def saved(self) -> bytes:
-        """Return the policies of all stages as they are now; `start` of another search takes them."""
-        return saved_policies(list(self._policies.values()))
+    def policies(self) -> dict[str, bytes]:
+        """Return the policies as they are now, by stage: `start` of another search takes them."""
+        return {name: policy.to_bytes() for name, policy in self._policies.items()}
 
     # -- the program: whatever can be done without a further outcome is done at once, so that `done` is exact
 

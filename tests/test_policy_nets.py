@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from plait.errors import SpecError
 from plait.records import generator
 from plait.search.policy_learning import Learner, advantages
-from plait.search.policy_nets import RemovalPolicy, ShrinkagePolicy, Steps, UnitPolicy, load_weights, saved_policies
+from plait.search.policy_nets import RemovalPolicy, ShrinkagePolicy, Steps, UnitPolicy, load_weights
 
 FACTORS = (0.25, 0.5, 1.0)
 REWARDS = st.lists(st.floats(-1, 1), min_size=2, max_size=16)
@@ -85,24 +85,24 @@ class TestEveryPolicy:
 
     def test_saved_and_loaded_it_is_the_same(self, name):
         make, steps = MAKERS[name]
-        saved = saved_policies([make(1)])
+        saved = make(1).to_bytes()
         policy = make(2)
         assert policy.sample(steps, draws(9)) != make(1).sample(steps, draws(9))
         load_weights(policy, saved)
         assert policy.sample(steps, draws(9)) == make(1).sample(steps, draws(9))
-        assert saved_policies([policy]) == saved
+        assert policy.to_bytes() == saved
 
     def test_a_bad_file_is_one_line(self, name):
         make, _ = MAKERS[name]
-        saved = saved_policies([make(1)])
-        other = saved_policies([RemovalPolicy(0, hidden=7)])
+        saved = make(1).to_bytes()
+        other = RemovalPolicy(0, hidden=7).to_bytes()
         for bad in (b"", b"nonsense", saved[:-4], other):
             with pytest.raises(SpecError, match="saved policy"):
                 load_weights(make(0), bad)
         poisoned = make(1)
         next(iter(poisoned.parameters())).data.fill_(float("nan"))
         with pytest.raises(SpecError, match="not finite"):
-            load_weights(make(0), saved_policies([poisoned]))
+            load_weights(make(0), poisoned.to_bytes())
 
 
 def test_illegal_choices_are_never_sampled_and_cost_no_gradient():

@@ -63,7 +63,7 @@ class TestPublishedRules:
             assert shrinkage.architecture([9] * len(shrinkage.steps.features)) is None
 
     def test_an_invalid_rollout_gets_minus_one_and_is_never_asked(self):
-        search = PolicySearch(PAPER, space_of(named("lenet", (1, 28, 28), 10)), 60, 1)
+        search = PolicySearch(space_of(named("lenet", (1, 28, 28), 10)), 60, PAPER, 1)
         asked = {rung.candidate.key for rung in play(search)}
         invalid = [rollout for rollout in search.rollouts if rollout.key is None]
         assert invalid
@@ -147,7 +147,7 @@ class TestPublishedRules:
 
     def test_past_a_limit_the_reward_sinks_to_minus_one(self):
         teacher = named("vgg13:width=16", (1, 14, 14), 10)
-        search = PolicySearch(PAPER, space_of(teacher, 0.05), 800, 2)
+        search = PolicySearch(space_of(teacher, 0.05), 800, PAPER, 2)
         asked = {rung.candidate.key: rung.candidate for rung in play(search)}
         seen = set()
         for rollout in search.rollouts:
@@ -159,7 +159,7 @@ class TestPublishedRules:
         assert {(True, 0), (True, 1), (False, 0)} <= seen
 
     def test_stage_two_starts_from_the_best_of_stage_one(self):
-        search = PolicySearch(PAPER, space_of(named("vgg13:width=16", (1, 14, 14), 10)), 300, 3)
+        search = PolicySearch(space_of(named("vgg13:width=16", (1, 14, 14), 10)), 300, PAPER, 3)
         asked = play(search)
         first = [rollout.key for rollout in search.rollouts if rollout.stage == 0 and rollout.key]
         nets = {rung.candidate.key: rung.candidate for rung in asked}
@@ -205,7 +205,7 @@ class TestOurs:
         assert len({tuple(row) for row in stage.steps.features}) == len(stage.steps.features)
 
     def test_rewards_of_a_batch_differ_and_so_do_credits(self):
-        search = PolicySearch(PLAIT, space_of(RESNET, 0.3), 60, 0, SCHEDULE)
+        search = PolicySearch(space_of(RESNET, 0.3), 60, PLAIT, 0, SCHEDULE)
         play(search)
         rewards = [rollout.reward for rollout in search.rollouts[: PLAIT.rollouts]]
         assert len(set(rewards)) == len({rollout.key for rollout in search.rollouts[: PLAIT.rollouts]}) > 4
@@ -215,7 +215,7 @@ class TestBudget:
     @settings(max_examples=12, deadline=None)
     @given(st.integers(8, 120), st.integers(0, 99), st.sampled_from([PLAIT, PAPER]))
     def test_no_more_is_asked_than_is_paid_for(self, budget, seed, profile):
-        search = PolicySearch(profile, space_of(SMALL, 0.4), budget, seed)
+        search = PolicySearch(space_of(SMALL, 0.4), budget, profile, seed)
         asked = play(search)
         schedule = search.epochs.schedule
         steps = [schedule[0], *(later - before for before, later in pairwise(schedule))]
@@ -225,9 +225,9 @@ class TestBudget:
             assert rung.rung == 0 or Rung(rung.candidate, rung.rung - 1) in asked
 
     def test_what_is_asked_does_not_depend_on_how_many_at_once(self):
-        one, two = (PolicySearch(PLAIT, space_of(RESNET, 0.3), 100, 5, SCHEDULE) for _ in range(2))
+        one, two = (PolicySearch(space_of(RESNET, 0.3), 100, PLAIT, 5, SCHEDULE) for _ in range(2))
         assert play(one, 1, 1) == play(two, 8, 32)
-        assert one.saved() == two.saved()
+        assert one.policies() == two.policies()
 
     def test_another_process_asks_the_same_bits(self):
         code = (
@@ -239,12 +239,13 @@ class TestBudget:
             "teacher = named('cnn:width=16', (1, 8, 8), 10)\n"
             "for name in ('plait', 'n2n-paper'):\n"
             "    space = NetworkSpace(teacher, limit=0.4 * teacher.params)\n"
-            "    search = PolicySearch(policy_profile(name), space, 60, 7)\n"
+            "    search = PolicySearch(space, 60, policy_profile(name), 7)\n"
             "    while not search.done:\n"
             "        for trial in search.ask(4):\n"
             "            key = trial.candidate.candidate.key\n"
             "            search.tell(trial, Scored({'reward': int(digest(key)[:8], 16) / 16**8}))\n"
-            "    print(digest([search.saved().hex(), [rollout.key for rollout in search.rollouts]]))\n"
+            "    saved = [weights.hex() for weights in search.policies().values()]\n"
+            "    print(digest([saved, [rollout.key for rollout in search.rollouts]]))\n"
         )
         runs = [
             subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": threads},
@@ -257,14 +258,14 @@ class TestBudget:
 
 class TestEnds:
     def test_a_teacher_with_nothing_to_decide_asks_nothing(self):
-        search = PolicySearch(PAPER, space_of(named("mlp:16", (1, 8, 8), 10)), 100, 0)
+        search = PolicySearch(space_of(named("mlp:16", (1, 8, 8), 10)), 100, PAPER, 0)
         assert search.done
         assert search.ask(4) == []
         assert search.best is None
         assert {rollout.reward for rollout in search.rollouts} <= {-1.0}
 
     def test_batches_of_invalid_networks_alone_do_not_stall(self):
-        search = PolicySearch(PAPER, space_of(named("cnn1d:width=25", (1, 40), 10)), 50, 0)
+        search = PolicySearch(space_of(named("cnn1d:width=25", (1, 40), 10)), 50, PAPER, 0)
         first = [rollout for rollout in search.rollouts if rollout.stage == 0]
         assert len(first) == PAPER.rollouts * min(PAPER.iterations, PAPER.patience)
         assert {rollout.key for rollout in first} == {None}
@@ -273,7 +274,7 @@ class TestEnds:
     def test_it_ends_when_the_policy_asks_nothing_new(self):
         teacher = named("cnn1d:width=25", (1, 40), 10)
         space = NetworkSpace(teacher, factors=(0.5, 1.0))
-        search = PolicySearch(PLAIT, space, 10_000, 0, (1,))
+        search = PolicySearch(space, 10_000, PLAIT, 0, (1,))
         asked = play(search)
         assert search.done
         assert 1 < len(asked) <= round(space.size)
@@ -284,7 +285,7 @@ class TestEnds:
             value = made_up(rung.candidate)
             return Failed("Diverged") if value < 0.5 else Scored({"reward": value})
 
-        search = PolicySearch(PLAIT, space_of(RESNET, 0.3), 80, 1, SCHEDULE)
+        search = PolicySearch(space_of(RESNET, 0.3), 80, PLAIT, 1, SCHEDULE)
         asked = play(search, reward=half)
         failed = {rung.candidate.key for rung in asked if made_up(rung.candidate) < 0.5}
         assert failed
@@ -292,7 +293,7 @@ class TestEnds:
         assert not {rung.candidate.key for rung in asked if rung.rung} & failed
 
     def test_a_reward_that_is_no_number_is_a_failure(self):
-        search = PolicySearch(PLAIT, space_of(SMALL, 0.4), 30, 1, SCHEDULE)
+        search = PolicySearch(space_of(SMALL, 0.4), 30, PLAIT, 1, SCHEDULE)
         play(search, reward=lambda rung: Scored({"reward": math.nan}))
         assert search.best is None
         assert {rollout.reward for rollout in search.rollouts} == {None}
@@ -302,10 +303,10 @@ class TestTransfer:
     @pytest.mark.parametrize("name", ["plait", "n2n-paper"])
     def test_a_policy_of_one_teacher_starts_a_search_on_another(self, name):
         profile = policy_profile(name)
-        small = PolicySearch(profile, space_of(named("vgg11:width=8", (1, 14, 14), 10), 0.4), 120, 0)
+        small = PolicySearch(space_of(named("vgg11:width=8", (1, 14, 14), 10), 0.4), 120, profile, 0)
         play(small)
         large = space_of(named("vgg19:width=8", (1, 14, 14), 10), 0.4)
-        warm, cold = PolicySearch(profile, large, 60, 1, start=small.saved()), PolicySearch(profile, large, 60, 1)
+        warm, cold = PolicySearch(large, 60, profile, 1, start=small.policies()), PolicySearch(large, 60, profile, 1)
         assert (
             warm.rollouts[0].actions != cold.rollouts[0].actions or warm.rollouts[1].actions != cold.rollouts[1].actions
         )
@@ -313,15 +314,15 @@ class TestTransfer:
         assert warm.best is not None
 
     def test_a_saved_policy_goes_on_where_it_was(self):
-        search = PolicySearch(PLAIT, space_of(RESNET, 0.3), 60, 0, SCHEDULE)
+        search = PolicySearch(space_of(RESNET, 0.3), 60, PLAIT, 0, SCHEDULE)
         play(search)
-        again = PolicySearch(PLAIT, space_of(RESNET, 0.3), 60, 0, SCHEDULE, start=search.saved())
-        assert again.saved() == search.saved()
+        again = PolicySearch(space_of(RESNET, 0.3), 60, PLAIT, 0, SCHEDULE, start=search.policies())
+        assert again.policies() == search.policies()
 
     def test_a_policy_of_another_profile_is_refused(self):
-        saved = PolicySearch(PLAIT, space_of(SMALL, 0.4), 30, 0).saved()
+        saved = PolicySearch(space_of(SMALL, 0.4), 30, PLAIT, 0).policies()
         with pytest.raises(SpecError, match="saved policy"):
-            PolicySearch(PAPER, space_of(SMALL), 30, 0, start=saved)
+            PolicySearch(space_of(SMALL), 30, PAPER, 0, start=saved)
 
 
 class TestRaces:
@@ -408,7 +409,7 @@ def test_the_policy_beats_its_first_batch_and_random_search_at_the_same_budget()
     for seed in range(10):
         space = space_of(RESNET, 0.3)
         land = Landscape(space, seed)
-        asked = play(PolicySearch(PLAIT, space, 200, seed, SCHEDULE), reward=land.reward)
+        asked = play(PolicySearch(space, 200, PLAIT, seed, SCHEDULE), reward=land.reward)
         ours.append(land.chosen(asked))
         first.append(max(land.quality(rung.candidate) for rung in asked[: PLAIT.rollouts]))
         blind.append(land.chosen(play(Asha(space, 200, seed, SCHEDULE), reward=land.reward)))
@@ -424,6 +425,6 @@ def test_an_untrained_policy_does_worse_than_a_trained_one():
     for seed in range(4):
         space = space_of(RESNET, 0.3)
         land = Landscape(space, seed)
-        learned += land.chosen(play(PolicySearch(PLAIT, space, 200, seed, SCHEDULE), reward=land.reward))
-        still += land.chosen(play(PolicySearch(frozen, space, 200, seed, SCHEDULE), reward=land.reward))
+        learned += land.chosen(play(PolicySearch(space, 200, PLAIT, seed, SCHEDULE), reward=land.reward))
+        still += land.chosen(play(PolicySearch(space, 200, frozen, seed, SCHEDULE), reward=land.reward))
     assert learned > still

@@ -29,7 +29,7 @@ MAKERS = {
     "fixed": lambda seed: FixedSearch(tuple(LayerPath.identity(n) for n in range(1, 9))),
     "halving": lambda seed: SuccessiveHalving(SPACE, 16, seed),
     **{
-        f"policy {name}": (lambda seed, p=profile: PolicySearch(p, NETWORKS[p.name], 60, seed))
+        f"policy {name}": (lambda seed, p=profile: PolicySearch(NETWORKS[p.name], 60, p, seed))
         for name, profile in POLICY_PROFILES.items()
     },
 }
