@@ -1,15 +1,10 @@
 """How a policy search goes about it: as published, and ours. Source: arXiv 1709.06030; specs/n2n, sections 2-7, 17."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from ..errors import SpecError
+from .epochs import SCHEDULE
 from .policy_learning import Baseline
-
-Stage = Literal["removal", "shrinkage", "units"]
-
-TENTHS = tuple(number / 10 for number in range(1, 11))
-"""Factors of shrinkage: 0.1 to 1."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +14,8 @@ class PolicyProfile:
     Attributes:
         name: As it is written in specs.
         about: What it follows, in a line.
-        stages: Policies in turn; each but the first starts from the best network of the one before.
+        stages: Policies in turn, of `removal`, `shrinkage` and `units`; each but the first starts from the best
+            network of the one before.
         rates: Learning rate of each stage.
         rollouts: Networks sampled an iteration.
         iterations: Of each stage at most; None for as many as the budget pays for.
@@ -34,7 +30,7 @@ class PolicyProfile:
 
     name: str
     about: str
-    stages: tuple[Stage, ...]
+    stages: tuple[str, ...]
     rates: tuple[float, ...]
     rollouts: int
     iterations: int | None
@@ -68,7 +64,7 @@ PLAIT = PolicyProfile(
     rates=(0.01,),
     rollouts=8,
     iterations=None,
-    schedule=(1, 2, 4, 8, 16),
+    schedule=SCHEDULE,
     eta=2,
     baseline="group",
     passes=3,
