@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from plait import LayerPath
 from plait.models.zoo import named
 from plait.records import Failed, Scored, digest
+from plait.search.asha import Asha, random_students
 from plait.search.base import Search
+from plait.search.evolution import Evolution
 from plait.search.fixed import FixedSearch
 from plait.search.halving import SuccessiveHalving
 from plait.search.network_space import NetworkSpace
@@ -17,6 +19,7 @@ from plait.search.policy_profiles import POLICY_PROFILES
 from plait.search.policy_search import PolicySearch
 from plait.search.profiles import PROFILES
 from plait.search.random_search import RandomSearch
+from plait.search.uniform import uniform_students
 
 DEPTH = 12
 SPACE = EditSets(DEPTH, (1, 2), (0, 2), 1, 24)
@@ -32,6 +35,11 @@ MAKERS = {
         f"policy {name}": (lambda seed, p=profile: PolicySearch(NETWORKS[p.name], 60, p, seed))
         for name, profile in POLICY_PROFILES.items()
     },
+    "asha": lambda seed: Asha(NETWORKS["plait"], 60, seed),
+    "asha of few": lambda seed: Asha(NETWORKS["plait"], 10**6, seed, quota=12, capped=True),
+    "random students": lambda seed: random_students(NETWORKS["plait"], 60, seed),
+    "evolution": lambda seed: Evolution(NETWORKS["plait"], 60, seed, population=6, sample=2, highest=4),
+    "uniform students": lambda seed: uniform_students(NETWORKS["n2n-paper"], 160, rung=2),
 }
 
 
