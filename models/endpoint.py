@@ -11,6 +11,7 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
@@ -23,6 +24,7 @@ from ..records import JSON, digest
 from .chat import GREEDY, CallFailed, Capabilities, LabelScores, Message, Reply, Sampling, TokenPrice
 from .completions import estimate_tokens, read_labels, read_object, read_reply
 from .endpoint_failures import from_body, from_connection, from_status
+from .endpoint_turns import Turns
 from .probe import Probed, probe
 from .redaction import watch
 
@@ -45,6 +47,27 @@ _QUIET: Any = {
 _QUIET_CALL = {f"X-Stainless-{name}": openai.Omit() for name in ("Retry-Count", "Read-Timeout")}
 
 
+class _Http(openai.DefaultAioHttpClient):
+    """Takes a request as the official client has made it, where the method it overrides parses and merges again."""
+
+    def build_request(
+        self, method: str, url: httpx2.URL | str, *, content: Any = None, params: Any = None, headers: Any = None,
+        timeout: Any = None, **options: Any,
+    ) -> httpx2.Request:  # fmt: skip
+        """Return the request; the client's own headers stand before those of the call."""
+        if params or any(options.values()):
+            return super().build_request(
+                method, url, content=content, params=params, headers=headers, timeout=timeout, **options
+            )
+        merged = httpx2.Headers(self.headers)
+        merged.update(headers)
+        waits = {"timeout": httpx2.Timeout(timeout).as_dict()}
+        return httpx2.Request(method, _parsed(str(url)), content=content, headers=merged, extensions=waits)
+
+
+_parsed = lru_cache(maxsize=64)(httpx2.URL)
+
+
 @dataclass
 class _Live:
     """What lives within one event loop and is never pickled."""
@@ -52,6 +75,7 @@ class _Live:
     loop: asyncio.AbstractEventLoop
     client: openai.AsyncOpenAI
     probing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turns: Turns = field(default_factory=Turns)
 
 
 class EndpointChat:
@@ -209,6 +233,7 @@ class EndpointChat:
 
     async def _ask(self, method: str, path: str, body: Mapping[str, JSON] | None) -> dict[str, Any]:
         """Send one request; every way to fail becomes a `CallFailed`."""
+        await self._here().turns.take()
         try:
             async with asyncio.timeout(self.timeout):
                 content, headers = await self._send(method, path, body)
@@ -227,11 +252,11 @@ class EndpointChat:
         return answer
 
     async def _send(self, method: str, path: str, body: Mapping[str, JSON] | None) -> tuple[bytes, Mapping[str, str]]:
-        client = self._here().client
+        client, url = self._here().client, self.base_url + path  # whole, or the client parses and joins it
         if method == "GET":
-            response = await client.get(path, cast_to=httpx2.Response, options={"headers": self._headers()})
+            response = await client.get(url, cast_to=httpx2.Response, options={"headers": self._headers()})
         else:
-            response = await client.post(path, body=body, cast_to=httpx2.Response, options={"headers": self._headers()})
+            response = await client.post(url, body=body, cast_to=httpx2.Response, options={"headers": self._headers()})
         return response.content, response.headers
 
     @property
@@ -250,7 +275,7 @@ class EndpointChat:
         loop = asyncio.get_running_loop()
         if self._live is None or self._live.loop is not loop:
             timeout = httpx2.Timeout(None, connect=min(_CONNECT_SECONDS, self.timeout))
-            http = openai.DefaultAioHttpClient(limits=_LIMITS, timeout=timeout, follow_redirects=False)
+            http = _Http(limits=_LIMITS, timeout=timeout, follow_redirects=False)
             client = openai.AsyncOpenAI(
                 base_url=self.base_url, api_key="", admin_api_key="", max_retries=0, timeout=timeout,
                 http_client=http, default_headers=_QUIET,

@@ -1,7 +1,8 @@
 """The one async driver around the paying path: ledger, workers, budget, heartbeats. Knows no searches.
 
 A cycle looks up and claims what is new, gives idle workers their next batches, and records all answers that have
-come in one transaction (group commit). Only then is an outcome delivered: what a search learns is durable.
+come in one transaction (group commit). Only then is an outcome delivered: what a search learns is durable. A graph
+is told at once (`early`), and what it does next is recorded later than what it was told.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from .budget import FREE, Budget, Limits, Price
 from .ledger import Entry, Ledger
 from .paying import Admission, Job, Payments, Policy, State
 from .workers import Identity, Seat, Worker
+from .write_behind import WriteBehind
 
 T = TypeVar("T")
 
@@ -55,6 +57,7 @@ class Driver:
         events: Where events go.
         policy: What is repeated.
         run: Id of the run: owner of its claims, also after a restart.
+        early: Deliver an outcome as soon as it is there, and make it durable behind; `written` waits for that.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Driver:
         events: EventSink,
         policy: Policy,
         run: str,
+        early: bool = False,
     ) -> None:
         self._name, self._evaluator = "", ""
         if evaluator is not None:
@@ -80,6 +84,7 @@ class Driver:
         self._revivals: dict[asyncio.Task[None], str] = {}
         self._ended: list[asyncio.Task[Any]] = []
         self._woken, self._refilling = asyncio.Event(), False
+        self._behind = WriteBehind(self._write, self._woken.set) if early else None
         self._beat = self._polled = time.monotonic()
         self._admitted_at: float | None = None
         self._stopped = False
@@ -143,19 +148,39 @@ class Driver:
         self._take_ended()
         self._dispatch()
         await self._record()
+        if self._behind is not None:
+            self._behind.step()
         done = self._core.take_done()
         core, pending = self._core, self._tasks or self._revivals
         if not done and (pending or core.elsewhere or core.waiting_until or self._admitted_at):
             await self._wait()
         return {job.key: job for job in done}
 
+    def after_writing(self, then: Callable[[], None]) -> None:
+        """Call `then` once all that was delivered so far is durable."""
+        if self._behind is None:
+            then()
+        else:
+            self._behind.after(then)
+
+    async def written(self) -> None:
+        """Wait until all that was delivered is durable; a `StoreError` says that it cannot be."""
+        if self._behind is not None:
+            await self._behind.flush()
+
     async def close(self) -> None:
         """Give up what is claimed and not done."""
         self.draining = True
         for task in [*self._tasks, *self._revivals]:
             task.cancel()
-        await self._in_thread(self._ledger.release, self._run)
-        self._io.shutdown()
+        whole = False
+        try:
+            await self.written()
+            whole = self._core.settled  # each claim went with its outcome
+        finally:
+            if not whole:
+                await self._in_thread(self._ledger.release, self._run)
+            self._io.shutdown()
 
     async def _look_up(self) -> None:
         poll = self._core.elsewhere > 0 and time.monotonic() - self._polled > POLL
@@ -177,10 +202,11 @@ class Driver:
         busy: dict[str, int] = dict.fromkeys(self._seats, 0)
         for task, (name, _) in self._tasks.items():
             busy[name] += not task.done()
-        for pool in {seat.pool for seat in self._seats.values()}:
+        for pool in {seat.pool for seat in self._seats.values() if self._core.ready.get(seat.pool, 0)}:
             seats = [seat for seat in self._seats.values() if seat.pool == pool and seat.name not in down]
-            most = max((seat.slots for seat in seats), default=0)
-            slots = [seat for depth in range(most) for seat in seats if busy[seat.name] <= depth < seat.slots]
+            may = {seat.name: seat.slots for seat in seats}
+            most = max(may.values(), default=0)
+            slots = [seat for depth in range(most) for seat in seats if busy[seat.name] <= depth < may[seat.name]]
             self._fill(pool, slots, sole=len(seats) == 1)
 
     def _fill(self, pool: str, slots: Sequence["Seat"], *, sole: bool) -> None:
@@ -238,8 +264,10 @@ class Driver:
         answers = [(job, job.outcome) for job in jobs if job.outcome is not None]
         entries = [Entry(job.key, job.evaluator, failed, self._run, final=False) for job, failed in attempts]
         entries += [Entry(job.key, job.evaluator, outcome, self._run) for job, outcome in answers if not job.unpaid]
-        if entries:
-            await self._in_thread(self._ledger.record, entries, self._run)
+        if entries and self._behind is not None:
+            self._behind.add(entries)
+        elif entries:
+            await self._write(entries)
         if unpaid := [job.key for job in jobs if job.unpaid]:
             await self._in_thread(self._ledger.release, self._run, unpaid)
         for job, failed in attempts:
@@ -250,8 +278,11 @@ class Driver:
             self._end(job, outcome)
         self._core.recorded(jobs)
 
+    async def _write(self, entries: Sequence[Entry]) -> None:
+        await self._in_thread(self._ledger.record, entries, self._run)
+
     def _end(self, job: Job, outcome: Outcome) -> None:
-        """Count an outcome that is durable."""
+        """Count an outcome that was paid for."""
         if isinstance(outcome, Scored):
             self.counts.paid += 1
             self._settle(job, outcome.cost)
@@ -304,7 +335,8 @@ class Driver:
         due = [LEASE / 3]
         if self._core.elsewhere:
             due.append(POLL)
-        for at in (self._core.waiting_until, self._admitted_at, self._give_up_at):
+        behind = None if self._behind is None else self._behind.due
+        for at in (self._core.waiting_until, self._admitted_at, self._give_up_at, behind):
             if at is not None:
                 due.append(max(0.01, at - time.monotonic()))
         if not self.draining and self._budget.seconds_left is not None:

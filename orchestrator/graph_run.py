@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 from ..errors import SpecError
 from ..graphs import Graph, Node, NodeState
@@ -92,8 +93,9 @@ class GraphRun:
         """Run to the end; models stay open."""
         started = time.monotonic()
         driver = Driver(
-            None, self.workers, self.ledger, budget=self.budget, events=self.events, policy=self.policy, run=self.run_id
-        )
+            None, self.workers, self.ledger, budget=self.budget, events=self.events, policy=self.policy,
+            run=self.run_id, early=True,
+        )  # fmt: skip
         loop = _Loop(self, driver)
         try:
             await loop.run()
@@ -133,6 +135,7 @@ class _Loop:
             self._progress()
             if self._driver.draining and not delivered and self._driver.idle:
                 break
+        await self._driver.written()
         self._progress(last=True)
 
     async def _fill(self) -> None:
@@ -176,8 +179,8 @@ class _Loop:
             self._ended += 1
             self._held.pop(graph.item, None)
             failed = graph.failed
-            fields: dict[str, JSON] = {"item": graph.item, "nodes": len(graph.nodes)}
-            self._run.events("item", {**fields, "failed": failed.reason if failed else None})
+            fields = {"item": graph.item, "nodes": len(graph.nodes), "failed": failed.reason if failed else None}
+            self._driver.after_writing(partial(self._run.events, "item", fields))
 
     async def _submit(self, graph: Graph, node: Node) -> None:
         workers = self._workers.get(node.model)

@@ -275,6 +275,11 @@ class Payments:
         return jobs
 
     @property
+    def settled(self) -> bool:
+        """Whether nothing that was asked for is left undone."""
+        return all(job.state is State.DONE for job in self.jobs.values())
+
+    @property
     def waiting_until(self) -> float | None:
         """When the first of the repeats is due; None if there is none."""
         return min((job.not_before for job in self._later), default=None)
