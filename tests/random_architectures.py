@@ -51,7 +51,7 @@ def _plain(draft, kind, width, act):
     elif kind == "avg_pool":
         draft.add("avg_pool", kernel=(2,))
     else:
-        draft.add("norm")
+        draft.add("norm", eps=0.5 if width % 2 else 1e-5)
 
 
 def _joined(draft, kind, width, act):

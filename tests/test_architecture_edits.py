@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from plait.architecture_edits import cleaned, fitted, pinned, removed, with_kernels
+from plait.architecture_edits import _USED, cleaned, fitted, pinned, removed, with_kernels
 from plait.architectures import WEIGHTED, Architecture, Layer, ShapeError
 from plait.errors import SpecError
 from plait.models.network import build, state_of, with_state
@@ -41,6 +41,11 @@ def weighted(arch):
 
 
 # -- clean-up
+
+
+def test_clean_up_knows_every_field_of_a_layer():
+    known = {name for names in _USED.values() for name in names}
+    assert {*Layer.model_fields} == {"op", "name", "inputs", "block", "shortcut"} | known
 
 
 @settings(deadline=None)
@@ -234,6 +239,13 @@ def test_what_is_fitted_fits_and_keeps_what_was_wished(arch, data):
     if keep != least:
         with pytest.raises(ShapeError):
             removed(arch, wish)
+
+
+def test_what_is_kept_after_all_is_what_makes_the_channels():
+    arch = named("resnet50:width=4", (3, 16, 16), 10)
+    gone = {"layer1.1.conv3", "layer1.1.norm3"}
+    keep = fitted(arch, [layer.name not in gone for layer in arch.layers])
+    assert [layer.name for layer, kept in zip(arch.layers, keep, strict=True) if not kept] == ["layer1.1.norm3"]
 
 
 @pytest.mark.parametrize("edit", [removed, fitted])
