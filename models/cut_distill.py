@@ -29,7 +29,7 @@ class Distillation:
     """
 
     batch: int = 4
-    rate: float = 3e-4
+    rate: float = 5e-4
     loss: Literal["kl", "mse"] = "kl"
     temperature: float = 1.0
     clip: float = 1.0

@@ -2,13 +2,14 @@
 
 The policy is a product of small distributions, all given by logits:
 
-    how many   a categorical over the counts that the space allows;
+    how many   a categorical over the counts that the space allows, few the likelier at the start;
     which      Plackett-Luce: blocks leave one after another, each with odds exp(score), the prior being block
                influence (ShortGPT, arXiv 2403.03853): the less a block turns its input, the sooner it goes;
-    how wide   a categorical over the space's relative widths, one a block.
+    how wide   a categorical over the space's relative widths, one a block, at the start mostly the widest.
 
-Few numbers, because a language model allows few evaluations; the gradient is exact and needs no torch. The space
-fits what is drawn to the limit, so that no draw is wasted; the gradient is that of what was drawn.
+So it starts as small changes of the cut of one width, which drops nothing. Few numbers, because a language model
+allows few evaluations; the gradient is exact and needs no torch. The space fits what is drawn to the limit, so that no
+draw is wasted; the gradient is that of what was drawn.
 """
 
 import math
@@ -43,8 +44,11 @@ class CutPolicy:
         seed: Draw i is a function of (seed, i) and of the outcomes told before it.
         influence: Prior, one a block, above 0; None starts with equal odds.
         batch: Outcomes an update; the next batch is drawn when all are told.
-        rate: Step along the gradient, in logits an advantage of one deviation.
+        rate: Step along the gradient, in logits an advantage of one deviation; 0 draws from the prior and learns
+            nothing, the control that tells what learning gives.
         sharpness: Power to which a block's odds of leaving follow 1 / influence at the start.
+        caution: Log-odds of one block fewer gone, at the start.
+        trust: Log-odds of a block's widest choice over each other, at the start.
     """
 
     space: CutSpace
@@ -54,6 +58,8 @@ class CutPolicy:
     batch: int = 8
     rate: float = 1.0
     sharpness: float = 2.0
+    caution: float = 0.5
+    trust: float = 2.0
     _draws: int = 0
     _open: list[tuple[int, _Draw]] = field(default_factory=list)
     _rewards: dict[int, float] = field(default_factory=dict)
@@ -66,9 +72,10 @@ class CutPolicy:
         prior = [1.0] * blocks if self.influence is None else list(self.influence)
         if len(prior) != blocks or min(prior) <= 0:
             raise SpecError("influence", f"{len(prior)} numbers", f"one above 0 for each of {blocks} blocks")
-        self._count: Logits = [0.0] * (self.space.most - self.space.least + 1)
+        self._count: Logits = [-self.caution * more for more in range(self.space.most - self.space.least + 1)]
         self._scores: Logits = [-self.sharpness * math.log(value) for value in prior]
-        self._widths = [[0.0] * len(self.space.factors) for _ in range(blocks)]
+        widest = max(self.space.factors)
+        self._widths = [[self.trust * (factor == widest) for factor in self.space.factors] for _ in range(blocks)]
 
     @property
     def done(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ..decoder_cuts import DecoderCut, DecoderSizes
 from ..errors import SpecError
 
-FACTORS = (0.25, 0.5, 0.75, 1.0)
+FACTORS = (0.5, 0.75, 1.0)
 """Widths that a block may ask for, in parts of the full one; the common factor comes on top."""
 
 

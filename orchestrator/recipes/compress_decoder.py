@@ -16,10 +16,11 @@ import torch
 
 from ...decoder_cuts import DecoderCut
 from ...errors import SpecError
-from ...models.cut_scorer import QUESTIONS, CutData, CutScorerIdentity, load_scorer
+from ...models.cut_scorer import QUESTIONS, CutData, CutScorer, CutScorerIdentity, load_scorer
 from ...models.decoder_cut import calibrate, load_model, save_cut, sizes_of
 from ...models.sources import LocalModel, ensure, weights_folder
 from ...records import JSON, Outcome, Scored, Trial, generator, seed_of
+from ...search.base import Search
 from ...search.cut_policy import CutPolicy
 from ...search.cut_space import CutSpace
 from ...search.fixed import FixedSearch
@@ -84,7 +85,7 @@ class CompressDecoder(MethodRun):
     def plan(self) -> dict[str, JSON]:
         """Return what the run would ask for at most, without running anything."""
         finalists = 4 + self.spec.random_blocks
-        screened, told = 2 * self.spec.evaluations, 2 * finalists + 1
+        screened, told = 3 * self.spec.evaluations, 2 * finalists + 1
         tokens = finalists * self.spec.steps * self.spec.batch * self.spec.length
         return {"screened": screened, "distilled": finalists, "evaluations": screened + told, "tokens_trained": tokens}
 
@@ -117,12 +118,13 @@ class CompressDecoder(MethodRun):
         try:
             limits = Limits(evaluations=self.spec.run.budget_evaluations, seconds=self.spec.run.budget_seconds)
             budget = budget_of(limits, ledger, folder.id)
-            workers = _workers(teacher, self.spec.run.actors)
+            workers, held = _workers(teacher, self.spec.run.actors)
             try:
                 found, counts, cost = self._phases(_Session(teacher, workers, ledger, budget, folder.id))
             finally:
                 for worker in workers:
                     worker.kill()
+                del held
         finally:
             ledger.close()
         summary = summarise(self.spec, teacher.space, teacher.data.calibration.influence, self.questions, found)
@@ -149,7 +151,7 @@ class CompressDecoder(MethodRun):
         return Found(cuts, outcomes), counts, summed(list(once.values()))
 
     def _study(self, session: "_Session", phase: str, strands: list[Strand]) -> StudyResult:
-        total = 2 * self.spec.evaluations if phase == "screening" else len(strands)
+        total = 3 * self.spec.evaluations if phase == "screening" else len(strands)
         study = self._current = Study(
             strands, session.identity, session.workers, session.ledger, plan=BatchPlan(BATCH, BATCH, len(strands)),
             budget=session.budget, events=self._events, run_id=session.run, total=total,
@@ -162,18 +164,20 @@ class CompressDecoder(MethodRun):
         return result
 
     def _searches(self, teacher: "_Teacher") -> list[Strand]:
-        """Return the policy and random search, at one budget, on untrained cuts and the validation text."""
+        """Return the policy, its own prior that learns nothing, and random search: untrained cuts, one budget."""
         item, seed, quota = self._item(0, "validation"), self.spec.seed, self.spec.evaluations
-        policy = CutPolicy(
-            teacher.space, quota, seed_of(seed, "policy"), teacher.data.calibration.influence, batch=BATCH
+        policy = partial(
+            CutPolicy, teacher.space, quota, seed_of(seed, "policy"), teacher.data.calibration.influence, BATCH
         )
         random = RandomSearch(teacher.space, quota, seed_of(seed, "random"))
-        return [Strand("policy", policy, item, reward), Strand("random", random, item, reward)]
+        searches: dict[str, Search] = {"policy": policy(), "prior": policy(rate=0.0), "random": random}
+        return [Strand(name, search, item, reward) for name, search in searches.items()]
 
     def _finalists(self, teacher: "_Teacher", screened: StudyResult) -> dict[str, DecoderCut]:
-        """Return what is distilled, by name: the best of each search, the families without search, the controls."""
+        """Return what is distilled, by name: the best of both searches, the families without search, the controls."""
         space, influence = teacher.space, teacher.data.calibration.influence
-        cuts = {name: best for name, pairs in screened.outcomes.items() if (best := _best(pairs)) is not None}
+        found = {name: _best(screened.outcomes[name]) for name in ("policy", "random")}
+        cuts = {name: best for name, best in found.items() if best is not None}
         cuts["block influence"] = space.dropped(sorted(range(len(influence)), key=lambda index: influence[index]))
         cuts["uniform width"] = space.uniform()
         for index in range(self.spec.random_blocks):
@@ -267,10 +271,22 @@ class _Session:
         return self.teacher.identity
 
 
-def _workers(teacher: _Teacher, count: int) -> list[OneAtATime]:
-    """Return actors that hold the full model; each needs memory for it, a student and its training."""
-    workers = start_ray_workers(partial(load_scorer, *teacher.scorer), count)
-    return [OneAtATime(worker.name, worker._handle) for worker in workers]
+def _workers(teacher: _Teacher, count: int) -> tuple[list[OneAtATime], Any]:
+    """Return actors that hold the full model, and what they read: to be held for as long as one may be restarted.
+
+    Each needs memory for the full model, a student and its training.
+    """
+    import ray
+
+    held = ray.put(teacher.scorer)  # as a plain argument Ray would drop it, and no actor could start again
+    workers = start_ray_workers(partial(_scorer, [held]), count)
+    return [OneAtATime(worker.name, worker._handle) for worker in workers], held
+
+
+def _scorer(held: Sequence[Any]) -> CutScorer:
+    import ray
+
+    return load_scorer(*ray.get(held[0]))
 
 
 def _best(pairs: Sequence[tuple[Trial, Outcome]]) -> DecoderCut | None:

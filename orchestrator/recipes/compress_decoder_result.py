@@ -68,7 +68,7 @@ def summarise(
         "influence": [round(value, 6) for value in influence],
         "chance": _mean([1 / len(question.choices) for question in questions]),
         "majority": _majority(questions),
-        "screening": {name: _curve(found.outcomes.get(name, ())) for name in ("policy", "random")},
+        "screening": {name: _curve(found.outcomes.get(name, ())) for name in ("policy", "prior", "random")},
     }  # fmt: skip
 
 

@@ -35,14 +35,14 @@ class CompressDecoderSpec(BaseModel):
     uniform: bool = False
     """Give all blocks of a cut one width, so that every student is a folder that transformers loads by itself."""
     evaluations: PositiveInt = 40
-    """Cuts that the policy may try, untrained, on the validation text; random search has as many."""
+    """Cuts that the policy may try, untrained, on the validation text; its prior and random search have as many."""
     random_blocks: NonNegativeInt = 3
     """Controls that drop as many blocks as block influence does, by lot."""
     steps: NonNegativeInt = 16
     """Distillation steps of every finalist and control."""
     batch: PositiveInt = 4
     """Sequences a step."""
-    rate: float = Field(default=3e-4, gt=0)
+    rate: float = Field(default=5e-4, gt=0)
     """Highest learning rate."""
     loss: Literal["kl", "mse"] = "kl"
     """Between the teacher's logits and the student's."""

@@ -15,7 +15,8 @@ def render(result: dict[str, JSON], timing: dict[str, JSON]) -> str:
     """Return the page of a result; `timing` may be empty."""
     summary = result["summary"]
     figures = [
-        ("What the searches found", "Best validation perplexity so far, of cuts that were not trained.",
+        ("What the searches found", "Best validation perplexity so far, of cuts that were not trained. Prior: the "
+         "policy without learning.",
          _screening(summary)),
         ("Block influence", "1 - cosine of the hidden state before and after each block, mean over tokens.",
          _influence(summary)),
