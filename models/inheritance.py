@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..architecture_groups import Run, channel_groups, channel_origins
 from ..architectures import WEIGHTED, Architecture
 from ..errors import SpecError
-from .network import Network, State, build, label, state_of, tensors_at
+from .network import Network, State, build, label, state_of, tensors, tensors_at
 
 Init = Literal["random", "slice", "sorted"]
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
@@ -57,6 +57,23 @@ def inherit(arch: Architecture, teacher: Network, how: str, seed: int) -> Networ
     return network
 
 
+def places(arch: Architecture, teacher: Network) -> dict[str, Ints]:
+    """Return for each tensor of `arch` where "slice" takes its numbers from: indices into the teacher's, flat.
+
+    Names are those of weights, shapes those of `arch`; FRESH stands where the teacher has no counterpart. `arch` has no
+    kernel larger than the teacher's.
+    """
+    heritage, found = _Heritage(arch, teacher, "slice"), {}
+    heritage.state = {name: np.arange(array.size).reshape(array.shape) for name, array in heritage.state.items()}
+    for name, tensor in tensors(Network(arch)).items():
+        layer, _, own = name.rpartition(".")
+        at = next(at for at in range(len(arch.layers)) if label(arch, at) == layer)
+        fresh, old = np.full(tuple(tensor.shape), FRESH), heritage.twin(at)
+        known = old is not None and name in heritage.state
+        found[name] = heritage.handed(at, old, own, fresh) if known and old is not None else fresh
+    return found
+
+
 def renormalise(network: Network, batches: Iterable[Tensor]) -> None:
     """Estimate the running statistics of every norm again: the mean over `batches` of each batch's own.
 
@@ -92,7 +109,7 @@ class _Heritage:
         self._groups, self._old_groups = channel_groups(arch), channel_groups(teacher.arch)
         self._origins, self._old_origins = channel_origins(arch), channel_origins(teacher.arch)
         self._names = {layer.name: at for at, layer in enumerate(teacher.arch.layers) if layer.name}
-        self._scores = _scores(teacher.arch, self.state) if how == "sorted" else self._by_index()
+        self._scores = channel_norms(teacher.arch, self.state) if how == "sorted" else self._by_index()
         homes = {at: number for number, group in enumerate(self._old_groups) for at in group.members}
         self._kin = [
             {homes[old] for at in group.members if (old := self.twin(at)) in homes} | ({0} if number == 0 else set())
@@ -161,7 +178,7 @@ class _Heritage:
         return np.concatenate(found)
 
 
-def _scores(arch: Architecture, state: State) -> list[Floats]:
+def channel_norms(arch: Architecture, state: State) -> list[Floats]:
     """Return for each group the L1 norm of each channel: of all filters that make it, summed."""
     scores: list[Floats] = [np.zeros(group.width) for group in channel_groups(arch)]
     for at, origins in enumerate(channel_origins(arch)):
