@@ -139,7 +139,8 @@ def test_a_sum_passes_on_steps_and_fixed_widths():
     assert free(stepped)["a"].step == 4
     held = net(
         conv("a", 4), conv("b", 4, -1), Layer(op="cat", inputs=(1, 1)), conv("c", 8, -1),
-        Layer(op="add", inputs=(2, 3)), Layer(op="add", inputs=(0, 1)), Layer(op="cat", inputs=(4, 5)), conv("d", 5), *HEAD,
+        Layer(op="add", inputs=(2, 3)), Layer(op="add", inputs=(0, 1)), Layer(op="cat", inputs=(4, 5)),
+        conv("d", 5), *HEAD,
     )  # fmt: skip
     assert list(free(held)) == ["d"]  # b may not change, so a, added to it, may not either
 
