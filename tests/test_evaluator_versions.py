@@ -17,6 +17,9 @@ COMMAND = "python tests/test_evaluator_versions.py --store"
 
 EVALUATORS = {
     "plait.models.evaluator:OptionScorer": ("evaluator", "executor", "decoder", "attention", "packing"),
+    "plait.models.cut_scorer:CutScorer": (
+        "cut_scorer", "cut_distill", "decoder_cut", "evaluator", "executor", "decoder", "attention", "packing",
+    ),
     "plait.models.host_generation:HostGeneration": (
         "host_generation", "generation", "generation_choice", "generation_kv", "generation_step", "chat_template",
         "decoder", "attention",

@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plait import LayerPath
+from plait.decoder_cuts import DecoderSizes
 from plait.models.zoo import named
 from plait.records import Failed, Scored, digest
 from plait.search.asha import Asha, random_students
 from plait.search.base import Search
+from plait.search.cut_policy import CutPolicy
+from plait.search.cut_space import CutSpace
 from plait.search.evolution import Evolution
 from plait.search.fixed import FixedSearch
 from plait.search.halving import SuccessiveHalving
@@ -25,11 +28,13 @@ DEPTH = 12
 SPACE = EditSets(DEPTH, (1, 2), (0, 2), 1, 24)
 TEACHER = named("cnn:width=8", (1, 8, 8), 10)
 NETWORKS = {"plait": NetworkSpace(TEACHER, limit=0.4 * TEACHER.params), "n2n-paper": NetworkSpace(TEACHER)}
+CUTS = CutSpace(DecoderSizes(DEPTH, 256, 192, 9_000, 50_000), 500_000)
 
 MAKERS = {
     **{name: (lambda seed, p=profile: p.search(DEPTH, 30, seed)) for name, profile in PROFILES.items()},
     "random": lambda seed: RandomSearch(SPACE, 30, seed, (LayerPath.identity(DEPTH),)),
     "fixed": lambda seed: FixedSearch(tuple(LayerPath.identity(n) for n in range(1, 9))),
+    "cut-policy": lambda seed: CutPolicy(CUTS, 30, seed),
     "halving": lambda seed: SuccessiveHalving(SPACE, 16, seed),
     **{
         f"policy {name}": (lambda seed, p=profile: PolicySearch(NETWORKS[p.name], 60, p, seed))
