@@ -67,6 +67,7 @@ class PolicySearch:
     _stages: list[Stage] = field(default_factory=list, init=False)
     _past: list[float] = field(default_factory=list, init=False)
     _nets: dict[str, Architecture] = field(default_factory=dict, init=False)
+    _keys: dict[tuple[int, ...], str | None] = field(default_factory=dict, init=False)
     _asked: int = field(default=0, init=False)
     _iteration: int = field(default=0, init=False)
     _idle: int = field(default=0, init=False)
@@ -161,15 +162,23 @@ class PolicySearch:
         rngs = [generator(self.seed, "rollout", at, self._iteration, draw) for draw in draws]
         self._batch = []
         for actions in self._learner.policy.sample(stage.steps, rngs):
-            arch = stage.architecture(actions)
-            if arch is not None:
-                arch = self._nets.setdefault(arch.key, arch)
-            self._batch.append(Rollout(at, self._iteration, actions, arch.key if arch else None))
+            key = self._key_of(stage, actions)
+            self._batch.append(Rollout(at, self._iteration, actions, key))
         self.rollouts += self._batch
         keys = dict.fromkeys(rollout.key for rollout in self._batch if rollout.key)
         before = self.epochs.spent
         self._race = Race([self._nets[key] for key in keys], self.scores, self.epochs, self.profile.eta)
         self._idle = self._idle + 1 if self.epochs.spent == before else 0
+
+    def _key_of(self, stage: Stage, actions: list[int]) -> str | None:
+        """Return the key of the network of these actions; a policy that has settled repeats them."""
+        choice = (len(self._stages), *actions)
+        if choice not in self._keys:
+            arch = stage.architecture(actions)
+            self._keys[choice] = arch.key if arch else None
+            if arch is not None:
+                self._nets.setdefault(arch.key, arch)
+        return self._keys[choice]
 
     def _learn(self) -> None:
         """Credit the batch, and step; rollouts that failed or were not paid for teach nothing."""

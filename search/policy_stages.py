@@ -1,12 +1,12 @@
 """What a policy's actions mean on one network: which layers go, which widths change. Trains and scores nothing."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from ..architecture_edits import removed
+from ..architecture_edits import cleaned, removed
 from ..architecture_groups import ChannelGroup, channel_groups, shrunk
 from ..architectures import Architecture, ShapeError
 from .network_space import NetworkSpace
@@ -116,7 +116,7 @@ class ShrinkageStage:
         for variable, action in zip(self._variables, actions, strict=True):
             factors.setdefault(variable.layer, {})[variable.field] = self._factors[action]
         try:
-            arch = shrunk(with_window(self._parent, factors), [self._width(group, factors) for group in self._groups])
+            arch = cleaned(shrunk(with_window(self._parent, factors), self._widths(factors)))
         except ShapeError:
             return None
         return arch if valid(arch, self._parent, NARROWEST_LINEAR) else None
@@ -128,7 +128,10 @@ class ShrinkageStage:
             for step, variable in enumerate(self._variables)
         ]
 
-    def _width(self, group: ChannelGroup, factors: dict[int, dict[int, float]]) -> int:
+    def _widths(self, factors: Mapping[int, Mapping[int, float]]) -> list[int]:
+        return [self._width(group, factors) for group in self._groups]
+
+    def _width(self, group: ChannelGroup, factors: Mapping[int, Mapping[int, float]]) -> int:
         decider = next((at for at in group.members if at in self._deciding), None)
         factor = factors.get(decider, {}).get(OUTPUTS, 1.0) if decider is not None else 1.0
         return min(group.width, max(int(group.width * factor + 1e-9), FEWEST_FILTERS))
