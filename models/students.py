@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..architectures import Architecture, ShapeError
-from ..errors import PlaitError, SpecError
+from ..errors import PlaitError, SpecError, StoreError
 from ..records import JSON, Failed, Outcome, Request, Scored, digest, seed_of
 from .checkpoints import Checkpoint, Checkpoints
 from .distill import (
@@ -172,7 +172,7 @@ class StudentTrainer:
         """Return one outcome a request, in order.
 
         `Failed` reasons: `BadInput` (no such candidate or item), `Invalid` (a network that does not run on these
-        examples), `Diverged` (a loss that is not finite).
+        examples), `Diverged` (a loss that is not finite), `StoreError` (no checkpoint can be written; may be repeated).
         """
         return [self._outcome(request) for request in requests]
 
@@ -190,7 +190,7 @@ class StudentTrainer:
         spent = _Spent()
         try:
             arch, rung = self._parse(request.candidate)
-            seed, split = _read_item(request.item)
+            seed, split = read_item(request.item)
             values = self._values(arch, rung, seed, split, spent)
         except ShapeError as error:
             return Failed("Invalid", str(error), cost=spent.cost)
@@ -198,6 +198,8 @@ class StudentTrainer:
             return Failed("Diverged", str(error), cost=spent.cost)
         except SpecError as error:
             return Failed("BadInput", str(error), cost=spent.cost)
+        except StoreError as error:
+            return Failed("StoreError", str(error), retryable=True, cost=spent.cost)
         return Scored(values, spent.cost)
 
     def _parse(self, candidate: str) -> tuple[Architecture, int]:
@@ -287,7 +289,8 @@ def item_of(seed: int, split: str = "validation") -> dict[str, JSON]:
     return {"seed": seed, "split": split}
 
 
-def _read_item(item: JSON) -> tuple[int, str]:
+def read_item(item: JSON) -> tuple[int, str]:
+    """Return seed and split of a request's item; SpecError where it has not both, and nothing else."""
     if not isinstance(item, dict) or set(item) != {"seed", "split"} or type(item["seed"]) is not int:
         raise SpecError("item", item, "a whole number `seed`, and `split`")
     if item["split"] not in ("validation", "test"):
