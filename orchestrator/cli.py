@@ -27,11 +27,36 @@ app = typer.Typer(
 DEMOS: dict[str, dict[str, Any]] = {
     "cola": {"limit": 32, "simulations": 24, "menu": 4},
     "judge": {"network": "wide", "shape": {"width": 3}},
+    "compress": {
+        "teacher": "resnet8",
+        "data": "plait:digits",
+        "target": "params=0.2x",
+        "budget": 120,
+        "seeds": 2,
+        "final_epochs": 30,
+    },
 }
 """What `plait demo METHOD` runs, beside the method's defaults."""
 
 app.add_typer(judge_app, name="judge", help="Judge pairs of answers with a network of judges: FILE, or audit FOLDER.")
 app.add_typer(models_app, name="models", help="Fetch, list, describe and remove models.")
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"plait {version('plait')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Say which.")
+    ] = False,
+) -> None: ...
+
 
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; an existing run of the same spec is continued.")]
 Address = Annotated[str | None, typer.Option("--address", help="An existing Ray cluster; RAY_ADDRESS counts too.")]
@@ -50,7 +75,7 @@ Seconds = Annotated[float | None, typer.Option("--budget-seconds", help="Seconds
 
 @app.command()
 def demo(
-    method: Annotated[str, typer.Argument(help="cola or judge.")] = "cola",
+    method: Annotated[str, typer.Argument(help="cola, judge or compress.")] = "cola",
     out: Out = None,
     address: Address = None,
     json: Json = False,
@@ -99,6 +124,51 @@ def cola(
         "max_failures": max_failures,
     }
     values: dict[str, Any] = {"method": "cola", **_given(flags), "run": _given(run)}
+    values = merged(values, assignments(settings or []))
+    run_spec(values, Options(out, address, json, quiet, dry_run, partial_ok))
+
+
+@app.command()
+def compress(
+    teacher: Annotated[
+        str | None, typer.Option(help="resnet18:width=8, vgg13:width=16, lenet, cnn1d:width=25, ...; or a folder.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="plait:digits, plait:mnist1d, or an .npz file.")] = None,
+    target: Annotated[str | None, typer.Option(help="params=0.2x, macs=1.5M, bytes=64k or ms=0.8.")] = None,
+    profile: Annotated[str | None, typer.Option(help="plait or n2n-paper.")] = None,
+    rivals: Annotated[
+        str | None, typer.Option(help="random,evolution,uniform,pruning,lottery or the other profile; commas.")
+    ] = None,
+    budget: Annotated[int | None, typer.Option(help="Student-epochs of each search.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Searches of each kind.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Folder of saved policies to start from: RUN/policy.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Every random draw follows from it.")] = None,
+    actors: Annotated[int | None, typer.Option("--actors", help="Trainers, one core each.")] = None,
+    budget_evaluations: Evaluations = None,
+    budget_seconds: Seconds = None,
+    max_failures: MaxFailures = None,
+    settings: Set = None,
+    out: Out = None,
+    address: Address = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+    partial_ok: PartialOk = False,
+) -> None:
+    """Find a smaller network by policy-gradient search and distillation (N2N Learning, arXiv 1709.06030)."""
+    from .commands_run import Options, run_spec
+    from .spec import assignments, merged
+
+    flags = {
+        "teacher": teacher, "data": data, "target": target, "profile": profile, "budget": budget, "seeds": seeds,
+        "rivals": None if rivals is None else [name.strip() for name in rivals.split(",") if name.strip()],
+        "policy": policy, "seed": seed,
+    }  # fmt: skip
+    run = {
+        "actors": actors, "budget_evaluations": budget_evaluations, "budget_seconds": budget_seconds,
+        "max_failures": max_failures,
+    }  # fmt: skip
+    values: dict[str, Any] = {"method": "compress", **_given(flags), "run": _given(run)}
     values = merged(values, assignments(settings or []))
     run_spec(values, Options(out, address, json, quiet, dry_run, partial_ok))
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 RECIPES = {
     "cola": "plait.orchestrator.recipes.cola:CoLa",
     "judge": "plait.orchestrator.recipes.judge:Judge",
+    "compress": "plait.orchestrator.recipes.compress:Compress",
 }
 """Methods by name; a new method is one line here."""
 
@@ -116,7 +117,7 @@ def _carry_out(made: Recipe, options: Options) -> None:
     with contextlib.ExitStack() as stack:
         if not options.json and not options.quiet:
             made.subscribe(stack.enter_context(Progress()))
-        caught = stack.enter_context(_signals(made))
+        caught = stack.enter_context(signals(made))
         # What is loaded by now stays: a full collection would pass over all of it, 0.15 s in which no call moves.
         gc.collect()
         gc.freeze()
@@ -160,8 +161,16 @@ def failed_share(counts: Mapping[str, int]) -> float:
     return counts["failed"] / needed if needed else 0.0
 
 
+class Stoppable(Protocol):
+    """What can be asked to end soon."""
+
+    def request_stop(self, reason: str) -> None:
+        """End with what is there."""
+        ...
+
+
 @contextlib.contextmanager
-def _signals(made: Recipe) -> Iterator[list[int]]:
+def signals(made: Stoppable) -> Iterator[list[int]]:
     """Drain on the first SIGINT or SIGTERM, end at once on the second; yields the signals that came."""
     caught: list[int] = []
 

@@ -88,6 +88,7 @@ class Progress:
         self._pull = PullProgress(self._console)
         self._task: TaskID | None = None
         self._phase, self._started, self._shown = "", 0.0, 0.0
+        self._best: dict[str, float] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -117,19 +118,26 @@ class Progress:
     def _on_phase(self, fields: dict[str, Any]) -> None:
         self._bars.start()  # not before: a console has one moving part, and a pull may have been that
         self._phase, self._started, self._shown = fields["phase"], time.monotonic(), time.monotonic()
+        self._best = {} if fields.get("shows") == "best" else None
         self._task = self._bars.add_task(self._phase, total=fields["total"], note="")
 
     def _on_progress(self, fields: dict[str, Any]) -> None:
         took = time.monotonic() - self._started
         rate = fields["told"] / took if took > 0 else 0.0
-        note = f"{rate:5.1f}/s  {_spent(fields)}"
+        note = f"{rate:5.1f}/s  {_spent(fields) if self._best is None else _incumbents(fields, self._best)}"
         note += f"  {fields['failed']} failed" if fields["failed"] else ""
         if self._console.is_terminal:
             if self._task is not None:
                 self._bars.update(self._task, completed=fields["told"], note=note)
         elif time.monotonic() - self._shown > QUIET_SECONDS or fields["told"] == fields["total"]:
             self._shown = time.monotonic()
-            print(f"{self._phase}: {fields['told']}/{fields['total']} {note}", file=sys.stderr, flush=True)
+            of = "" if fields["total"] is None else f"/{fields['total']}"
+            print(f"{self._phase}: {fields['told']}{of} {note}", file=sys.stderr, flush=True)
+
+    def _on_incumbent(self, fields: dict[str, Any]) -> None:
+        if self._best is not None:
+            kind = str(fields["strand"]).partition("/")[0]
+            self._best[kind] = max(fields["reward"], self._best.get(kind, fields["reward"]))
 
     def _on_worker(self, fields: dict[str, Any]) -> None:
         self._console.print(Text(f"worker {fields['worker']}: {fields['state']}"))
@@ -144,3 +152,9 @@ def _spent(fields: dict[str, Any]) -> str:
         return f"{fields['paid']} paid  {fields['improved']}/{fields['strands']} right"
     money = f"  ${fields['usd']:.4f}" if fields["usd"] else ""
     return f"{fields['calls']:.0f} calls  {fields['tokens']:,.0f} tokens{money}"
+
+
+def _incumbents(fields: dict[str, Any], best: dict[str, float]) -> str:
+    """Return what a study of few searches has paid, had for nothing, and found: the best reward of each kind."""
+    found = "  ".join(f"{kind} {reward:.3f}" for kind, reward in best.items())
+    return f"{fields['paid']} trained  {fields['found']} from the ledger  best: {found}"

@@ -1,6 +1,6 @@
 """Student trainers as workers of the paying path: long-lived actors, one a core, over arrays kept in memory once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from ..models.images import Part
 from ..models.students import StudentSetup, StudentTrainer
 from ..records import Outcome, Request
-from .workers import RayWorker, start_ray_workers
+from .workers import Evaluator, RayWorker, start_ray_workers
 
 
 class TrainerWorker:
@@ -48,7 +48,12 @@ class TrainerWorker:
 
 
 def trainer_workers(
-    setup: StudentSetup, folder: Path | str | None, count: int, *, test: Part | None = None
+    setup: StudentSetup,
+    folder: Path | str | None,
+    count: int,
+    *,
+    test: Part | None = None,
+    kind: Callable[..., Evaluator] = StudentTrainer,
 ) -> list[TrainerWorker]:
     """Start `count` trainers; the caller ends them with `kill`.
 
@@ -60,6 +65,7 @@ def trainer_workers(
         folder: Of checkpoints, one that all actors see; None keeps none.
         count: Actors, a core each.
         test: The test part, where students will be measured on it.
+        kind: What an actor holds: a `StudentTrainer`, or what takes its arguments.
 
     Raises:
         ClusterError: they are not placed within a minute.
@@ -68,12 +74,25 @@ def trainer_workers(
 
     stored = ray.put(setup)
     tested = None if test is None else ray.put(test)
-    workers = start_ray_workers(partial(_trainer, stored, folder, tested), count)
+    workers = start_ray_workers(partial(_trainer, kind, folder, _opaque(stored), _opaque(tested)), count)
     return [TrainerWorker(number, worker, (stored, tested)) for number, worker in enumerate(workers)]
 
 
-def _trainer(setup: Any, folder: Path | str | None, test: Any) -> StudentTrainer:
-    """Return a trainer, in the actor; `setup` and `test` are references."""
-    import ray
+def _opaque(reference: Any) -> bytes:
+    """Return a reference as bytes.
 
-    return StudentTrainer(ray.get(setup), folder, None if test is None else partial(ray.get, test))
+    Ray warns in red of references among the arguments of an actor that restarts: they might be gone by then. These
+    are not, since the workers hold them.
+    """
+    from ray import cloudpickle
+
+    return bytes(cloudpickle.dumps(reference))
+
+
+def _trainer(kind: Callable[..., Evaluator], folder: Path | str | None, setup: bytes, test: bytes) -> Evaluator:
+    """Return a trainer, in the actor; `setup` and `test` are references from `_opaque`."""
+    import ray
+    from ray import cloudpickle
+
+    examples = cloudpickle.loads(test)
+    return kind(ray.get(cloudpickle.loads(setup)), folder, None if examples is None else partial(ray.get, examples))

@@ -38,10 +38,13 @@ class MethodRun:
 
     method: ClassVar[str]
     spec_type: ClassVar[type[Any]]
+    rows_kept: ClassVar[bool] = True
+    """Whether the run folder holds its own copy of the data rows, which a resumed run reads; false where data are
+    arrays, known by their digest."""
     spec: Any
 
     def __init__(self) -> None:
-        self._events, self._stop = Events(), ""
+        self._events, self._stop, self._ended = Events(), "", False
         self._current: Stoppable | None = None
         self._subscribers: list[Callable[[Event], None]] = []
 
@@ -63,7 +66,7 @@ class MethodRun:
         del values["resolved"]
         values["run"] = {**values["run"], **(run or {})}
         here = {"data": str(run_folder.path / "data.jsonl"), "labels": None}
-        own = {name: value for name, value in here.items() if name in cls.spec_type.model_fields}
+        own = {name: value for name, value in here.items() if cls.rows_kept and name in cls.spec_type.model_fields}
         made = cls.from_spec({**values, **own})
         made.spec = validated(cls.spec_type, values, cls.method)
         return made
@@ -75,26 +78,34 @@ class MethodRun:
 
     def request_stop(self, reason: str) -> None:
         """Let the run end soon with a valid partial result; safe from signal handlers."""
+        self._forget()
         self._stop = self._stop or reason
         if self._current is not None:
             self._current.request_stop(reason)
 
+    def _forget(self) -> None:
+        """Forget what ended the run before this one: it is no reason to end another."""
+        if self._ended:
+            self._stop, self._current, self._ended = "", None, False
+
     @contextmanager
     def _opened(
-        self, out: str | Path | None, address: str | None, *, resolved: JSON, rows: Iterable[BaseModel], cpus: int
+        self, out: str | Path | None, address: str | None, *, resolved: JSON, rows: Iterable[BaseModel] = (), cpus: int
     ) -> Iterator[RunFolder]:
         """Hold the run folder as its one driver, with events and, where `cpus` is above 0, a cluster.
 
         Raises:
             PlaitError: the folder holds another run, the address does not answer, the disk is full.
         """
+        self._forget()
         if cpus:
             check_address(address)
         folder = RunFolder.create(Path(out or f"runs/{self.method}-{datetime.now():%Y%m%d-%H%M%S}"), self.method)
         with ExitStack() as stack:
             stack.enter_context(folder.driving())
             folder.settle_spec({**as_json(self.spec), "resolved": resolved})
-            write_text(folder.path / "data.jsonl", "".join(f"{row.model_dump_json()}\n" for row in rows))
+            if self.rows_kept:
+                write_text(folder.path / "data.jsonl", "".join(f"{row.model_dump_json()}\n" for row in rows))
             log = EventLog(folder.path / "events.jsonl")
             stack.callback(log.close)
             self._events = Events(log.last)
@@ -104,7 +115,10 @@ class MethodRun:
             where = stack.enter_context(cluster(address, cpus=cpus)) if cpus else "none"
             fields: dict[str, JSON] = {"id": folder.id, "state": "RUNNING", "cluster": where}
             self._events("run", {**fields, "folder": str(folder.path)})
-            yield folder
+            try:
+                yield folder
+            finally:
+                self._ended = True
 
     def _write(
         self, folder: RunFolder, result: dict[str, JSON], timing: dict[str, JSON], render: Callable[..., str]

@@ -1,0 +1,89 @@
+"""What a compression run is: its spec. The text under a field is its help in schema, command line and docs."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+
+from ...models.distill import Training
+from ..spec import nearest
+from .cola_spec import RunOptions
+from .compress_target import Target
+
+PROFILES = ("plait", "n2n-paper")
+RIVALS = ("random", "evolution", "uniform", "pruning", "lottery", "plait", "n2n-paper")
+PAPER_EPOCHS = 5
+"""Epochs that the released code trains a student for."""
+
+
+class CompressSpec(BaseModel):
+    """Find a smaller network by policy-gradient search (N2N Learning, arXiv 1709.06030) beside simpler ways."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    method: Literal["compress"] = "compress"
+    """The recipe."""
+    teacher: str = "resnet8"
+    """Network to compress: a name (resnet18:width=8, vgg13, lenet, cnn1d:width=25, mlp:128-64), which is trained first,
+    or the folder of an exported network."""
+    data: str = "plait:digits"
+    """Images or signals: plait:digits, plait:mnist1d, or an .npz file of x_train, y_train, x_test, y_test."""
+    size: PositiveInt | None = None
+    """Side that square images are averaged down to; default: as they are."""
+    train: PositiveInt | None = None
+    """Use the first so many training examples."""
+    validation: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the training examples that rewards are measured on; no student is fitted to it."""
+    target: str = "params=0.2x"
+    """What a student may cost: params, macs, bytes or ms, as a number or a share (0.2x) of the teacher's."""
+    profile: Literal["plait", "n2n-paper"] = "plait"
+    """Search settings: ours, or as published."""
+    rivals: tuple[str, ...] = ("random", "uniform", "pruning")
+    """What runs beside it at the same student-epochs: random, evolution, uniform, pruning, lottery, or the other
+    profile."""
+    budget: PositiveInt = 200
+    """Student-epochs of each search; an epoch of an architecture trained before costs nothing."""
+    seeds: PositiveInt = 1
+    """Independent searches of each kind; intervals are over them."""
+    teacher_epochs: PositiveInt = 30
+    """Epochs of a teacher that is trained here."""
+    final_epochs: PositiveInt = 30
+    """Epochs of each search's chosen student before it meets the test examples, once."""
+    training: Training = Training()
+    """How students are trained; its schedule gives the rungs of successive halving."""
+    policy: str | None = None
+    """Folder of saved policies to start from: another run's `policy/`."""
+    seed: int = 0
+    """Every random draw follows from it."""
+    ask: PositiveInt = 8
+    """Students that one search proposes at once."""
+    lag: NonNegativeInt = 16
+    """Students of one search that may be in training at once, at most; no less than `ask`."""
+    run: RunOptions = RunOptions()
+    """How the run is carried out; changes no result."""
+
+    @field_validator("target")
+    @classmethod
+    def _known_target(cls, text: str) -> str:
+        Target.parse(text)
+        return text
+
+    @field_validator("rivals")
+    @classmethod
+    def _known_rivals(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in RIVALS:
+                raise ValueError("known rivals: " + nearest(name, list(RIVALS)))
+        return tuple(dict.fromkeys(names))
+
+    @model_validator(mode="after")
+    def _hold_together(self) -> Self:
+        if self.lag < self.ask:
+            raise ValueError("lag no less than ask")
+        if self.profile in self.rivals:
+            raise ValueError("rivals other than the profile itself")
+        return self
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The profile, then its rivals."""
+        return (self.profile, *self.rivals)

@@ -1,0 +1,122 @@
+"""The teacher of a compression run and its students' files: trained or loaded, kept, exported, timed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...architectures import Architecture
+from ...models.distill import Training, check_teacher, measure, one_thread, train_teacher
+from ...models.export import export, load_export
+from ...models.images import ImageData, array_digest
+from ...models.latency import LatencyTable, milliseconds
+from ...models.network import Network, build, state_of
+from ...models.students import StudentSetup, StudentTrainer
+from ...models.tracing import from_module
+from ...models.zoo import named
+from ...records import JSON, EventSink, seed_of
+from .compress_phases import final_training, student_seed
+from .compress_spec import CompressSpec
+from .compress_stats import wilson
+from .compress_target import Target
+
+TEACHING = {"learning_rate": 2e-3, "loss": "hard", "decay": "cosine", "init": "random"}
+"""How a teacher is trained here, where the spec's training does not say: on labels, to a rate of 0."""
+
+
+def teacher_architecture(teacher: Any, data: ImageData) -> Architecture:
+    """Return what a teacher is: a name's architecture for these examples, an exported network's, a module's.
+
+    Raises:
+        SpecError: there is no such name, or the network is not for these examples.
+    """
+    if not isinstance(teacher, str):
+        return _read(teacher, data).arch
+    if (Path(teacher) / "config.json").exists():
+        return load_export(Path(teacher)).arch
+    return named(teacher, data.input, data.classes)
+
+
+def settled_teacher(
+    folder: Path, teacher: Any, data: ImageData, spec: CompressSpec, events: EventSink
+) -> tuple[Network, dict[str, Any]]:
+    """Return the teacher with its weights, and its figures; a run folder that has one already keeps it.
+
+    Raises:
+        SpecError: it is no better than naming the commonest class.
+    """
+    place, curve = folder / "teacher", list[JSON]()
+    if (place / "config.json").exists():
+        network = load_export(place)
+    elif not isinstance(teacher, str):
+        network = _read(teacher, data)
+    elif (Path(teacher) / "config.json").exists():
+        network = load_export(Path(teacher))
+    else:
+        events("phase", {"phase": "teacher", "strands": 1, "total": spec.teacher_epochs})
+        network, curve = _trained(teacher, data, spec)
+    validated = check_teacher(network, data)
+    if not (place / "config.json").exists():
+        export(network, place, {"teacher": spec.teacher, "data": spec.data})
+    return network, _facts(network, data, spec, validated.accuracy, trained=bool(curve) or _is_name(teacher))
+
+
+def predicted(folder: Path, teacher: Architecture, target: str) -> Callable[[Architecture], float] | None:
+    """Return the device's latency table as a cost, where the target is in milliseconds; kept in the run folder."""
+    if Target.parse(target).measure != "ms":
+        return None
+    place = folder / "latency.json"
+    table = LatencyTable.load(place) if place.exists() else LatencyTable.measured(teacher)
+    if not place.exists():
+        table.save(place)
+    return table.predict
+
+
+def kept_student(
+    folder: Path, data: ImageData, spec: CompressSpec, teacher: Network, chosen: Mapping[str, Any] | None
+) -> None:
+    """Export the chosen student to `student/`: its weights come from its checkpoint, or are trained again, the same."""
+    if chosen is None:
+        return
+    setup = StudentSetup.of(data, final_training(spec, chosen["method"]), teacher)
+    trainer = StudentTrainer(setup, folder / "checkpoints")
+    network = trainer.network(f"{chosen['arch']}@0", student_seed(spec, chosen["seed"]))
+    figures = {name: chosen[name] for name in ("params", "macs", "validation", "test")}
+    export(network, folder / "student", {"teacher": spec.teacher, "data": spec.data, **figures})
+
+
+def latencies(nets: Sequence[Architecture]) -> dict[str, float]:
+    """Return measured milliseconds for one example on one thread, by canonical text; nothing else should run."""
+    with one_thread():
+        return {
+            net.key: round(milliseconds(build(net, 0), batch=1), 5) for net in {net.key: net for net in nets}.values()
+        }
+
+
+def _read(module: Any, data: ImageData) -> Network:
+    import torch
+
+    return from_module(module, torch.from_numpy(data.fit_x[:1].copy()))
+
+
+def _trained(teacher: str, data: ImageData, spec: CompressSpec) -> tuple[Network, list[JSON]]:
+    training = Training(**{**spec.training.model_dump(), **TEACHING, "schedule": (spec.teacher_epochs,)})
+    arch = named(teacher, data.input, data.classes)
+    return train_teacher(arch, data, training, seed_of(spec.seed, "teacher") >> 1)
+
+
+def _is_name(teacher: Any) -> bool:
+    return isinstance(teacher, str) and not (Path(teacher) / "config.json").exists()
+
+
+def _facts(
+    network: Network, data: ImageData, spec: CompressSpec, validation: float, *, trained: bool
+) -> dict[str, Any]:
+    tested = measure(network, *data.test())
+    counts = [int((data.test_y == label).sum()) for label in range(data.classes)]
+    state = state_of(network)
+    return {
+        "arch": network.arch.key, "params": network.arch.params, "macs": network.arch.macs,
+        "validation": validation, "test": wilson(tested.correct, tested.n), "majority": max(counts) / tested.n,
+        "epochs": spec.teacher_epochs if trained else 0,
+        "hash": array_digest(*(state[name] for name in sorted(state)))[:16],
+    }  # fmt: skip
