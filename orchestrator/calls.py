@@ -1,7 +1,8 @@
 """Calls of chat models as a worker of the paying path: one endpoint, one limiter, one call a request.
 
 A node's task may call its model more than once (a one-token repair of an answer that could not be read); what all of
-them took is counted here, whether the task ends well or not. Knows no graph and no ledger.
+them took is counted here, whether the task ends well or not. Where a later call fails and the request is repeated,
+the answers before it are kept: they are neither asked nor paid for again. Knows no graph and no ledger.
 """
 
 import time
@@ -22,10 +23,13 @@ from ..models.chat import (
     Sampling,
     Usage,
 )
-from ..records import Failed, Outcome, Request, Scored
+from ..records import Failed, Outcome, Request, Scored, digest
 from .budget import Budget, Price
 from .limiter import Limiter
 from .workers import first_line
+
+Asked = tuple[list[Message], Sampling | tuple[str, ...]]
+"""Messages, with the sampling of an answer or the labels to choose from."""
 
 
 @dataclass
@@ -34,6 +38,7 @@ class Metered(AroundChat):
 
     Attributes:
         model: The model.
+        answered: What was asked and answered, in order; beforehand: by earlier attempts at the request.
         calls: Calls made, those that failed included.
         prompt: Tokens sent.
         completion: Tokens answered.
@@ -42,30 +47,42 @@ class Metered(AroundChat):
     """
 
     model: ChatModel
+    answered: list[tuple[Asked, Reply | LabelScores]] = field(default_factory=list)
     calls: int = 0
     prompt: int = 0
     completion: int = 0
     cached: int = 0
     usd: float = 0.0
+    _place: int = 0
 
     async def generate(self, messages: Sequence[Message], sampling: Sampling = GREEDY) -> Reply:
         """Return the model's answer."""
+        asked = (list(messages), sampling)
+        known = self._known(asked)
+        if isinstance(known, Reply):
+            return known
         try:
             reply = await self.model.generate(messages, sampling)
         except CallFailed as error:
             await self._failed(error, messages, sampling.max_tokens)
             raise
         self._count(reply.usage)
+        self._keep(asked, reply)
         return reply
 
     async def label_logprobs(self, messages: Sequence[Message], labels: Sequence[str]) -> LabelScores:
         """Return the model's label log-probabilities."""
+        asked = (list(messages), tuple(labels))
+        known = self._known(asked)
+        if isinstance(known, LabelScores):
+            return known
         try:
             scores = await self.model.label_logprobs(messages, labels)
         except CallFailed as error:
             await self._failed(error, messages, 1)
             raise
         self._count(scores.usage)
+        self._keep(asked, scores)
         return scores
 
     async def close(self) -> None:
@@ -82,6 +99,18 @@ class Metered(AroundChat):
             "cached_tokens": float(self.cached),
             "usd": self.usd,
         }
+
+    def _known(self, asked: Asked) -> Reply | LabelScores | None:
+        """Return what an earlier attempt was answered in this place; a task that asks otherwise now begins anew."""
+        if self._place < len(self.answered) and self.answered[self._place][0] == asked:
+            self._place += 1
+            return self.answered[self._place - 1][1]
+        del self.answered[self._place :]
+        return None
+
+    def _keep(self, asked: Asked, answer: Reply | LabelScores) -> None:
+        self.answered.append((asked, answer))
+        self._place += 1
 
     def _count(self, usage: Usage) -> None:
         self.calls += 1
@@ -119,6 +148,7 @@ class CallWorker:
     batch: int = 1
     replica: int = 0
     budget: Budget | None = None
+    _kept: dict[str, list[tuple[Asked, Reply | LabelScores]]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -152,13 +182,16 @@ class CallWorker:
 
     async def _run(self, request: Request) -> Outcome:
         task, input_type = self.tasks[request.candidate]
-        metered, started = Metered(self.model), time.monotonic()
+        again = _identity(request) if self._kept else ""
+        metered, started = Metered(self.model, self._kept.pop(again, [])), time.monotonic()
         try:
             output = await task.run(input_type.model_validate(request.item), metered, request.seed)
         except CallFailed as error:
             took = time.monotonic() - started
             if error.reason == "RateLimited":
                 self.limiter.refused(time.monotonic())
+            if error.retryable and metered.answered:
+                self._kept[_identity(request)] = metered.answered
             return Failed(error.reason, error.detail, error.retryable, error.retry_after or 0.0, metered.cost(took))
         except Exception as error:  # a defect of a task fails its request alone, and says so
             took = time.monotonic() - started
@@ -166,6 +199,10 @@ class CallWorker:
         took = time.monotonic() - started
         self.limiter.answered(took / max(1, metered.calls), request.candidate)
         return Scored(output.model_dump(mode="json"), metered.cost(took))
+
+
+def _identity(request: Request) -> str:
+    return digest([request.candidate, request.item, request.seed, request.sample])
 
 
 async def price_of(task: Task, given: object, model: ChatModel) -> Price:

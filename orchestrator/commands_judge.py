@@ -1,12 +1,15 @@
 """`plait judge FILE` and `plait judge audit FOLDER`: networks of judges from the command line."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from ..errors import SpecError
+
+if TYPE_CHECKING:
+    from .commands_run import Stoppable
 
 
 class _FileOrCommand(TyperGroup):
@@ -35,6 +38,7 @@ Out = Annotated[Path | None, typer.Option("--out", help="Run folder; an existing
 Address = Annotated[str | None, typer.Option("--address", help="An existing Ray cluster; RAY_ADDRESS counts too.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+PartialOk = Annotated[bool, typer.Option("--partial-ok", help="Exit 0, not 1 or 3, with a valid result.")]
 
 
 @app.command("run")
@@ -62,7 +66,7 @@ def run_file(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what the run would ask for, and run nothing.")
     ] = False,
-    partial_ok: Annotated[bool, typer.Option("--partial-ok", help="Exit 0, not 1 or 3, with a valid result.")] = False,
+    partial_ok: PartialOk = False,
 ) -> None:
     """Judge each pair of answers in FILE by a network of judges (WideDeep, arXiv 2308.01862); `run` may be left out."""
     from .commands_run import Options, run_spec
@@ -93,19 +97,46 @@ def audit(
     address: Address = None,
     json: Json = False,
     quiet: Quiet = False,
+    partial_ok: PartialOk = False,
 ) -> None:
     """Judge the public sets in FOLDER; say where the judge does no better than "the longer answer wins"."""
-    from .commands_run import exit_code
+    from .commands_run import exit_code, signals
     from .recipes.judge_audit import run_audit
     from .recipes.judge_spec import JudgeSpec
     from .spec import assignments, merged
 
     given = _given({"model": model or None, "network": network, "seed": seed})
     values = merged(given, assignments(settings or []))
-    results = run_audit(folder, values, out, limit=limit, address=address, as_json=json, quiet=quiet)
+    current = _Current()
+    with signals(current) as caught:
+        results = run_audit(
+            folder, values, out, limit=limit, address=address, as_json=json, quiet=quiet, begun=current.begin
+        )
     allowed = JudgeSpec(**values).run.max_failures
     codes = [exit_code(result, allowed) for result in results.values()]
-    raise typer.Exit(1 if 1 in codes else max(codes))  # failures first, as where one run has both
+    if caught:
+        raise typer.Exit(128 + caught[0])
+    raise typer.Exit(0 if partial_ok else 1 if 1 in codes else max(codes))  # failures first, as where one run has both
+
+
+class _Current:
+    """The set being judged, which a signal stops; one that comes before the first set stops that."""
+
+    def __init__(self) -> None:
+        self._run: Stoppable | None = None
+        self._reason = ""
+
+    def begin(self, run: "Stoppable") -> None:
+        """Go on to a set."""
+        self._run = run
+        if self._reason:
+            run.request_stop(self._reason)
+
+    def request_stop(self, reason: str) -> None:
+        """Stop it."""
+        self._reason = reason
+        if self._run is not None:
+            self._run.request_stop(reason)
 
 
 @app.command()

@@ -56,6 +56,9 @@ def nearest(word: str, known: list[str]) -> str:
 def assignments(pairs: list[str]) -> dict[str, Any]:
     """Return `a.b=value` texts (the command line's `--set`) as a nested mapping; values are read as YAML.
 
+    Raises:
+        SpecError: a text has no `=`, its value is no YAML, or its key is below one that was given a plain value.
+
     >>> assignments(["seed=3", "run.actors=2"])
     {'seed': 3, 'run': {'actors': 2}}
     """
@@ -68,7 +71,12 @@ def assignments(pairs: list[str]) -> dict[str, Any]:
         place = values
         for parent in parents:
             place = place.setdefault(parent, {})
-        place[last] = yaml.safe_load(text)
+            if not isinstance(place, dict):
+                raise SpecError("--set", pair, f"another key: {parent} was given a value of its own")
+        try:
+            place[last] = yaml.safe_load(text)
+        except (yaml.YAMLError, RecursionError) as error:
+            raise SpecError("--set", pair, "key=value, the value in YAML") from error
     return values
 
 

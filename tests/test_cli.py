@@ -51,6 +51,8 @@ BAD_FLAGS = {
     "negative budget": (["cola", "--budget-evaluations", "-1"], "budget"),
     "no simulations": (["cola", "--simulations", "0"], "simulations"),
     "half a setting": (["cola", "--set", "seed"], "seed"),
+    "a setting in broken YAML": (["cola", "--set", "seed=["], "--set: got 'seed=['"),
+    "a setting below a value": (["cola", "--set", "seed=1", "--set", "seed.a=2"], "--set: got 'seed.a=2'"),
     "missing spec": (["run", "nowhere.yaml"], "nowhere.yaml"),
     "resume nothing": (["resume", "nowhere"], "nowhere"),
     "show nothing": (["show", "nowhere"], "nowhere"),
@@ -108,6 +110,12 @@ def test_an_unreachable_cluster(tmp_path):
     assert "127.0.0.1:1" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_version_is_that_of_the_package(plait):
+    from importlib.metadata import version
+
+    assert plait("--version")[:2] == (0, f"plait {version('plait')}\n")
 
 
 def test_help_names_every_command(plait):

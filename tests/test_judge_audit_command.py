@@ -1,6 +1,8 @@
 """`plait judge audit` from the command line: exit codes as of other runs, bad values in one line."""
 
 import json
+import os
+import signal
 
 import pytest
 from fault_server import FaultServer, status
@@ -38,6 +40,30 @@ def test_failed_calls_end_an_audit_with_1(audit):
 def test_a_budget_ends_an_audit_with_3(audit):
     with FaultServer(scripted()) as server:
         assert audit(server.url, "--set", "run.budget_calls=1")[0] == 3
+
+
+def test_a_part_may_be_good_enough(audit):
+    with FaultServer(scripted()) as server:
+        assert audit(server.url, "--set", "run.budget_calls=1", "--partial-ok")[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_drains_the_set_at_hand_and_begins_no_other(audit, tmp_path, number):
+    rows = (tmp_path / "sets" / "faireval.jsonl").read_text()
+    (tmp_path / "sets" / "testdata_pairwise.jsonl").write_text(rows)  # known by its name, and the first of the two
+    answer = scripted()
+
+    def interrupted(index, body):
+        if index == 0:
+            os.kill(os.getpid(), number)
+        return answer(index, body)
+
+    with FaultServer(interrupted) as server:
+        code, _, err = audit(server.url)
+    assert code == 128 + number
+    assert "stopping; what is in flight is recorded" in err
+    assert [run.name for run in (tmp_path / "runs").iterdir()] == ["autoj"]
+    assert json.loads((tmp_path / "runs" / "autoj" / "result.json").read_text())["status"] == "STOPPED"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from typing import ClassVar
 
 import pytest
 from plait import Ledger
@@ -11,10 +12,10 @@ from plait.agents.judges.network import VERDICT, Decide, Item, Judges
 from plait.agents.judges.wording import Wording
 from plait.candidates import NETWORKS, JudgeNetwork
 from plait.graphs import Graph
-from plait.models.chat import CallFailed
+from plait.models.chat import GREEDY, CallFailed
 from plait.orchestrator.calls import CallWorker
 from plait.orchestrator.graph_run import GraphRun
-from plait.records import digest
+from plait.records import canonical, digest
 from pydantic import ValidationError
 from scripted_chat import ScriptedChat
 
@@ -142,6 +143,28 @@ def test_scores_that_cannot_be_read_are_asked_for_again_once_and_never_invented(
     assert decision is None
     assert graph.failed.reason == "Empty"
     assert {state.failed.reason for id_, state in graph.states.items() if "/" in id_} == {"Unparsable"}
+
+
+def test_a_repair_that_fails_for_now_is_repeated_without_its_review(tmp_path):
+    class Busy(ScriptedChat):
+        """Its first answer to each repair is that it is busy."""
+
+        busy: ClassVar[set[str]] = set()
+
+        async def generate(self, messages, sampling=GREEDY):
+            key = canonical(list(messages))
+            if "two scores alone" in messages[-1]["content"] and key not in self.busy:
+                self.busy.add(key)
+                raise CallFailed("ServerError", "busy")
+            return await super().generate(messages, sampling)
+
+    model = Busy(lambda messages: "7 3" if "two scores alone" in messages[-1]["content"] else "They are alike.")
+    graph, decision = decide(tmp_path, NETWORKS["single"].model_copy(update={"scoring": "text"}), model=model)
+    assert {ballot.via for ballot in decision.ballots} == {"repair"}
+    assert len(model.busy) == 2, "both orders met it"
+    assert set(model.calls.values()) == {1}, "no review was written twice"
+    (cost,) = {state.cost["calls"] for id_, state in graph.states.items() if "/" in id_}
+    assert cost == 1, "the attempt that succeeded made one call: the failed one is counted with its attempt"
 
 
 def test_a_score_line_inside_an_answer_is_never_the_judges_word(tmp_path):

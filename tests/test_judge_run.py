@@ -370,3 +370,11 @@ def test_a_model_of_ours_judges_on_a_host_and_compare_agrees(ray_cluster, no_ray
         told = asyncio.run(judge.compare_async(pair["query"], pair["response1"], pair["response2"]))
         assert judge.compare(pair["query"], pair["response2"], pair["response1"]).margin == pytest.approx(-told.margin)
     assert json.loads(told.model_dump_json()) == found[0]["network"]
+
+
+def test_a_judge_that_was_stopped_can_run_again(server, tmp_path):
+    judge = Judge(data=PAIRS[:2], model=f"openai:judge@{server.url}", network="paper")
+    judge.request_stop("before it began")
+    assert judge.run(tmp_path / "run").status == "STOPPED"
+    assert judge.status == "STOPPED"
+    assert judge.run(tmp_path / "run").status == "SUCCEEDED"

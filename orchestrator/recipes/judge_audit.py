@@ -5,10 +5,10 @@ name instead, and is not called whole.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -22,6 +22,9 @@ from .judge_data import Pair, load_pairs
 from .judge_result import JudgeResult
 from .judge_spec import JudgeSpec
 from .judge_statement import chance_standing, judge
+
+if TYPE_CHECKING:
+    from .judge import Judge
 
 KNOWN = {
     "autoj": ("d3977810d823aa92", "testdata_pairwise"),
@@ -169,6 +172,7 @@ def run_audit(
     address: str | None = None,
     as_json: bool = False,
     quiet: bool = False,
+    begun: "Callable[[Judge], None]" = lambda run: None,
 ) -> dict[str, JudgeResult]:
     """Judge the public sets in a folder, a run folder each, print the audit and return the results by set.
 
@@ -180,6 +184,7 @@ def run_audit(
         address: Of an existing Ray cluster.
         as_json: Print a JSON line a set instead of a table.
         quiet: Print nothing of a set before the end.
+        begun: Told of each set's run before it starts, so that it can be stopped; no set follows one that was.
 
     Raises:
         SpecError: a field cannot run, or is one that the sets decide.
@@ -197,7 +202,9 @@ def run_audit(
         if not quiet and not as_json:
             part = "" if found.whole and len(pairs) == len(found.pairs) else f" of {len(found.pairs)}"
             console.print(f"{found.name}: {len(pairs)}{part} pairs", highlight=False)
-        result = Judge(data=pairs, **values).run(out / found.name.replace(" ", "-"), address=address)
+        run = Judge(data=pairs, **values)
+        begun(run)
+        result = run.run(out / found.name.replace(" ", "-"), address=address)
         results[found.name] = result
         if as_json:
             typer.echo(json.dumps({"event": "audit", **audit_rows({found.name: result.summary})[0]}))
