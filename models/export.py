@@ -48,7 +48,7 @@ def export(network: Network, folder: Path | str, about: Mapping[str, JSON]) -> N
         text = json.dumps(config, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
     except (TypeError, ValueError) as error:
         raise SpecError("about", str(error), "what JSON can say") from error
-    weights = save(state_of(network), {"architecture": arch.hash, "format": "pt"})
+    weights = save(state_of(network), {"architecture": arch.hash})  # one entry: several come in any order
     try:
         place.mkdir(parents=True, exist_ok=True)
         _write(place / "model.safetensors", weights)

@@ -1,6 +1,9 @@
-"""The `model.py` of an export: an architecture as a plain torch module, with a reader of its weights. Pure text."""
+"""The `model.py` of an export: an architecture as a plain torch module, with a reader of its weights, as text."""
 
 import json
+from keyword import iskeyword
+
+from torch import nn
 
 from ..architectures import WEIGHTED, Architecture, Layer
 
@@ -28,7 +31,8 @@ from torch import nn
 
 HERE = Path(__file__).resolve().parent
 ARCHITECTURE = "{hash}"
-LAYERS = {names}  # attribute -> its name in model.safetensors
+# Each layer's name in model.safetensors.
+LAYERS = {names}
 
 
 class Network(nn.Module):
@@ -105,20 +109,20 @@ def source_of(arch: Architecture) -> str:
     names = _attributes(arch)
     return TEMPLATE.format(
         shape=tuple(arch.input), sizes=", ".join(map(str, arch.input)), classes=arch.classes, hash=arch.hash,
-        names=json.dumps({attribute: arch.layers[at].name or f"#{at}" for at, attribute in names.items()}),
+        names=json.dumps({attribute: arch.layers[at].name or f"#{at}" for at, attribute in names.items()}, indent=4),
         modules="\n".join(f"        self.{name} = {_module(arch, at)}" for at, name in names.items()) or "        pass",
         calls="\n".join(f"        {line}" for line in _calls(arch, names)),
     )  # fmt: skip
 
 
 def _attributes(arch: Architecture) -> dict[int, str]:
-    """Return a Python name for each layer with weights: its own with `_` for what no name may hold."""
+    """Return a Python name for each layer with weights: its own with `_` for dots, where a module has none of that."""
     names: dict[int, str] = {}
     for at, layer in enumerate(arch.layers):
         if layer.op in WEIGHTED:
-            plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in layer.name or f"{layer.op}{at}")
-            # Attributes of a torch module, and keywords, are no names for a layer; a number in front keeps all apart.
-            names[at] = f"layer{at}_{plain}".rstrip("_")
+            plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in layer.name)
+            taken = plain in names.values() or hasattr(nn.Module(), plain) or iskeyword(plain)
+            names[at] = plain if plain.isidentifier() and not taken else f"{layer.op}{at}_{plain}".rstrip("_")
     return names
 
 
@@ -126,14 +130,15 @@ def _module(arch: Architecture, at: int) -> str:
     layer, given, made = arch.layers[at], arch.arriving(at), arch.shapes[at]
     dims = len(given) - 1
     if layer.op == "norm":
-        return f"nn.BatchNorm{max(dims, 1)}d({given[0]}, eps={layer.eps!r})"
+        return f"nn.BatchNorm{max(dims, 1)}d({given[0]}{'' if layer.eps == 1e-5 else f', eps={layer.eps!r}'})"
     if layer.op == "linear":
         return f"nn.Linear({given[0]}, {made[0]}, bias={layer.bias})"
     kernel, stride, padding = layer.spread(dims)
-    return (
-        f"nn.Conv{dims}d({given[0]}, {made[0]}, {kernel}, stride={stride}, padding={padding}, "
-        f"groups={layer.groups or given[0]}, bias={layer.bias})"
-    )
+    groups = layer.groups or given[0]
+    options = {"stride": stride, "padding": padding, "groups": groups, "bias": layer.bias}
+    plain = {"stride": (1,) * dims, "padding": (0,) * dims, "groups": 1, "bias": True}
+    said = "".join(f", {name}={value}" for name, value in options.items() if value != plain[name])
+    return f"nn.Conv{dims}d({given[0]}, {made[0]}, {kernel}{said})"
 
 
 def _calls(arch: Architecture, names: dict[int, str]) -> list[str]:

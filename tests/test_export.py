@@ -24,7 +24,8 @@ ODD = Architecture(
         {"op": "mul", "inputs": (3, 6)}, {"op": "add", "inputs": (2, 7)}, {"op": "cat", "inputs": (8, 2, 7)},
         {"op": "max_pool", "kernel": (3,), "stride": (2,), "padding": (1,)}, {"op": "avg_pool", "kernel": (2, 1)},
         {"op": "flatten"}, {"op": "dropout", "rate": 0.25}, {"op": "linear", "out": 5, "bias": False},
-        {"op": "act", "act": "gelu"}, {"op": "softmax"},
+        {"op": "act", "act": "gelu"}, {"op": "linear", "name": "conv14", "out": 4},
+        {"op": "linear", "name": "a_1", "out": 5}, {"op": "softmax"},
     )),
 )  # fmt: skip
 """Everything at once; names that are no Python names, or those of a module's own attributes."""
