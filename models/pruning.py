@@ -134,7 +134,7 @@ class LotteryTrainer:
         *,
         rewind: int = 1,
         fraction: float = 0.2,
-        levels: int = 20,
+        levels: int = 64,
     ) -> None:
         """Take what `StudentTrainer` takes, and how often and how much to prune.
 

@@ -157,7 +157,8 @@ def train_supernet(
                 draws = [space.draw(generator(own, "prefix", epoch, step, number)) for number in range(between)]
                 optimiser.zero_grad()
                 runs: list[Callable[[Tensor], Tensor]] = [network, smallest]
-                for run in [*runs, *(Prefix(arch, network) for arch in draws)]:
+                runs += [Prefix(arch, network) for arch in draws]
+                for run in runs:
                     _backward(run, fit, batch, training, epoch)
                 optimiser.step()
     return network

@@ -4,7 +4,7 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ..errors import SpecError
 from ..records import Candidate, Outcome, Scored, Trial
@@ -53,7 +53,7 @@ class Evolution:
         first: Candidates asked before any is drawn.
     """
 
-    space: Breeding[Candidate]
+    space: Breeding[Any]
     budget: int
     seed: int
     population: int = 16
