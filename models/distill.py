@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
@@ -163,9 +163,15 @@ def laid_out(rows: Tensor) -> Tensor:
     return rows.contiguous(memory_format=torch.channels_last) if rows.dim() == 4 else rows
 
 
+def lay_out(network: Network) -> None:
+    """Put a network's weights in the layout of its batches; one layout always: another gives other last bits."""
+    module: Any = network  # torch's types leave `memory_format` out
+    module.to(memory_format=torch.channels_last)
+
+
 def optimiser_of(network: Network, training: Training) -> torch.optim.Optimizer:
-    """Return the optimiser of a training that begins; the weights are laid out as `laid_out` lays out batches."""
-    network.to(memory_format=torch.channels_last)
+    """Return the optimiser of a training that begins; the weights are laid out for it."""
+    lay_out(network)
     rate, decay = training.learning_rate, training.weight_decay
     if training.optimiser == "adam":
         return torch.optim.Adam(network.parameters(), lr=rate, weight_decay=decay, fused=True)
@@ -261,7 +267,7 @@ def measure(network: Network, x: Array, y: Array) -> Measured:
 def logits_of(network: Network, x: Array) -> Array:
     """Return the network's outputs, [examples, classes], in evaluation mode."""
     network.eval()
-    network.to(memory_format=torch.channels_last)  # one layout always: another gives other last bits
+    lay_out(network)
     rows = viewed(x)
     with torch.inference_mode(), one_thread():
         parts = [network(laid_out(rows[at : at + EVALUATED].clone())) for at in range(0, len(rows), EVALUATED)]

@@ -152,12 +152,16 @@ def _digits() -> dict[str, Array]:
 
 def _archive(name: str) -> dict[str, Array]:
     """Return x_train, y_train, x_test and y_test of an .npz."""
+    expected = "plait:digits, or an .npz of plain arrays"
     try:
-        with np.load(name, allow_pickle=False) as file:
+        file = np.load(name, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise DataError(name, f"one array of shape {file.shape}", expected)
+        with file:
             arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         problem = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise DataError(name, problem, "plait:digits, or an .npz of plain arrays") from error
+        raise DataError(name, problem, expected) from error
     for part in ("train", "test"):
         if f"jpeg_{part}" in arrays:
             arrays[f"x_{part}"] = _decoded(arrays, part, name)
