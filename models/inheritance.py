@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..architecture_groups import Run, channel_groups, channel_origins
 from ..architectures import WEIGHTED, Architecture
 from ..errors import SpecError
-from .network import Network, State, build, label, state_of, tensors, tensors_at
+from .network import Network, State, build, label, tensors, tensors_at
 
 Init = Literal["random", "slice", "sorted"]
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
@@ -105,7 +105,8 @@ class _Heritage:
     """Which channel of the teacher each channel of the heir is."""
 
     def __init__(self, arch: Architecture, teacher: Network, how: str) -> None:
-        self.arch, self.old, self.state = arch, teacher.arch, state_of(teacher)
+        self.arch, self.old = arch, teacher.arch
+        self.state = {name: tensor.detach().cpu().numpy() for name, tensor in tensors(teacher).items()}  # only read
         self._groups, self._old_groups = channel_groups(arch), channel_groups(teacher.arch)
         self._origins, self._old_origins = channel_origins(arch), channel_origins(teacher.arch)
         self._names = {layer.name: at for at, layer in enumerate(teacher.arch.layers) if layer.name}
@@ -185,7 +186,7 @@ def channel_norms(arch: Architecture, state: State) -> list[Floats]:
         weight = state.get(f"{label(arch, at)}.weight")
         if arch.layers[at].op not in ("conv", "linear") or weight is None:
             continue
-        norms = np.abs(weight.astype(np.float64)).reshape(len(weight), -1).sum(1)
+        norms = np.abs(weight).reshape(len(weight), -1).sum(1, dtype=np.float64)
         for run in origins.made:
             width = len(scores[run.group])
             scores[run.group] += norms[run.start : run.start + width * run.repeat].reshape(width, run.repeat).sum(1)

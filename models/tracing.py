@@ -46,8 +46,9 @@ def from_module(module: nn.Module, example: Tensor) -> Network:
         module: Of one input and one output, [batch, classes]; its own mode and weights stay as they are.
         example: [batch, ...], float32: what it takes. Only its shape matters.
 
-    Dropout of whole channels is read as dropout of values, and a norm's momentum as torch's default: they differ in
-    training alone. A linear layer within a gate is read as a 1x1 convolution.
+    Dropout of whole channels is read as dropout of values, a norm's momentum as torch's default, torchvision's
+    stochastic depth as nothing: they differ in training alone. A linear layer within a gate is read as a 1x1
+    convolution.
 
     Raises:
         UnreadableModel: it cannot be traced, or calls cannot be read; the error names each, or says why.

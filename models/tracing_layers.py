@@ -66,6 +66,7 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     **{f"avg_pool{d}d": (*_POOL, "ceil_mode", "count_include_pad", "divisor_override") for d in (1, 2)},
     **{f"adaptive_{how}_pool{d}d": ("output_size", "return_indices") for d in (1, 2) for how in ("avg", "max")},
     "dropout": ("p", "training", "inplace"),
+    "stochastic_depth": ("p", "mode", "training"),
     "mean": ("dim", "keepdim"),
     "softmax": ("dim",),
     "log_softmax": ("dim",),
@@ -109,7 +110,7 @@ def kind_of_target(target: Any) -> tuple[str, bool]:
     """Return a function's or method's name among ours ("" if it is none of torch's), and whether it works in place."""
     if not isinstance(target, str):
         home = getattr(target, "__module__", None) or "torch"  # torch's built-in functions name no module
-        if home.split(".")[0] not in ("torch", "_operator"):
+        if home.split(".")[0] not in ("torch", "_operator") and home != "torchvision.ops.stochastic_depth":
             return "", False
     name = target if isinstance(target, str) else target.__name__
     inplace = name in ("iadd", "imul") or (name.endswith("_") and not name.startswith("_"))
@@ -311,6 +312,8 @@ def _cat(call: Call) -> Reading:
 def _dropout(call: Call) -> Reading:
     if call.settings.get("training", True):
         raise Unreadable("on when the model is evaluated; give it training=self.training")
+    if call.kind == "stochastic_depth":
+        return Reading()
     return Reading(({"op": "dropout", "rate": call.settings.get("p", 0.5)},))
 
 
@@ -321,7 +324,8 @@ def _present(**tensors: Tensor | None) -> dict[str, Tensor]:
 READERS: dict[str, Reader] = {
     "conv1d": _conv, "conv2d": _conv, "linear": _linear, "batch_norm": _norm, "mean": _mean, "shape": _shape,
     "getitem": _getitem, "softmax": _softmax, "log_softmax": _softmax, "add": _join, "mul": _join, "cat": _cat,
-    "dropout": _dropout, "identity": lambda call: Reading(), "expand": lambda call: Reading(),
+    "dropout": _dropout, "stochastic_depth": _dropout,
+    "identity": lambda call: Reading(), "expand": lambda call: Reading(),
     **{f"{how}_pool{dims}d": _pool for how in ("max", "avg") for dims in (1, 2)},
     **{f"adaptive_{how}_pool{dims}d": _adaptive for how in ("max", "avg") for dims in (1, 2)},
 }  # fmt: skip

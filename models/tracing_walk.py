@@ -60,7 +60,7 @@ class Walk:
 
     def _run(self, graph: fx.Graph) -> None:
         if not isinstance(self._output, fx.Node):
-            self.problems.append(f"output ({type(self._output).__name__}: not one tensor)")
+            self.problems.append(f"output ({type(self._output).__name__.removeprefix('immutable_')}: not one tensor)")
             return
         steps = self._steps(graph)
         gates = _gates(steps)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from plait.architecture_edits import cleaned
 from plait.architectures import Architecture, Layer, ShapeError
 from plait.errors import SpecError
 from plait.models.network import build, state_of, tensors, with_state
@@ -158,3 +159,9 @@ def test_weights_are_named_in_the_order_of_the_layers():
     assert list(tensors(build(PLAIN, 0))) == [
         "#0.weight", "#0.bias", "#1.weight", "#1.bias", "#1.running_mean", "#1.running_var", "#3.weight", "#3.bias",
     ]  # fmt: skip
+
+
+def test_a_norm_adds_the_eps_that_it_was_given_and_keeps_it_through_a_clean_up():
+    arch = Architecture(input=(3, 4), layers=(Layer(op="conv", out=2), Layer(op="norm", name="n", eps=0.5)))
+    assert build(arch, 0).layer(1).eps == 0.5
+    assert cleaned(arch).layers[1].eps == 0.5

@@ -278,6 +278,36 @@ def test_all_that_cannot_be_read_is_named_in_one_line():
     assert line.count(" (") - line.count("convolutions (") == 7
 
 
+@torch.fx.wrap
+def stochastic_depth(given, p, mode, training=True):
+    """Stands for torchvision's, which is one call in a traced module."""
+    assert not training
+    return given
+
+
+stochastic_depth.__module__ = "torchvision.ops.stochastic_depth"
+
+
+class Dropping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.out = nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.out(x + stochastic_depth(F.relu(self.fc(x)), 0.2, "row", self.training))
+
+
+def test_stochastic_depth_is_nothing_when_a_model_is_evaluated():
+    arch = read(Dropping(), 6)
+    assert [layer.op for layer in arch.layers] == ["linear", "act", "add", "linear"]
+    assert [layer.block != "" for layer in arch.layers] == [True, True, True, False]
+
+
+class AlwaysOn(nn.Module):
+    def forward(self, x):
+        return F.dropout(x.flatten(1), 0.5)
+
+
 class Branching(nn.Module):
     def forward(self, x):
         return x.flatten(1) if x.sum() > 0 else -x.flatten(1)
@@ -321,6 +351,8 @@ class Hooked(nn.Module):
         (Two(), torch.zeros(1, 4), "Two: forward(x, y); expected a forward that takes one tensor"),
         (Tuple(), torch.zeros(1, 3, 4, 4), "Tuple: cannot read output (tuple: not one tensor)"),
         (nn.Conv2d(3, 2, 1), torch.zeros(1, 3, 4, 4), "not one value a class"),
+        (AlwaysOn(), torch.zeros(1, 4, 4), "dropout (dropout: on when the model is evaluated"),
+        (nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.Flatten()), torch.zeros(1, 1, 5, 5), "sticks out"),
         (Tied(), torch.zeros(1, 4), "fc (Linear: called a second time with the same weights)"),
         (Hooked(), torch.zeros(1, 4), "Hooked: read as layers, its outputs differ by "),
         (nn.Sequential(nn.Linear(5, 2)), torch.zeros(1, 4), "Sequential: it does not run on an example of shape "),
