@@ -24,7 +24,6 @@ from ..records import JSON, digest
 from .chat import GREEDY, CallFailed, Capabilities, LabelScores, Message, Reply, Sampling, TokenPrice
 from .completions import estimate_tokens, read_labels, read_object, read_reply
 from .endpoint_failures import from_body, from_connection, from_status
-from .endpoint_turns import Turns
 from .probe import Probed, probe
 from .redaction import watch
 
@@ -75,7 +74,6 @@ class _Live:
     loop: asyncio.AbstractEventLoop
     client: openai.AsyncOpenAI
     probing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    turns: Turns = field(default_factory=Turns)
 
 
 class EndpointChat:
@@ -233,7 +231,6 @@ class EndpointChat:
 
     async def _ask(self, method: str, path: str, body: Mapping[str, JSON] | None) -> dict[str, Any]:
         """Send one request; every way to fail becomes a `CallFailed`."""
-        await self._here().turns.take()
         try:
             async with asyncio.timeout(self.timeout):
                 content, headers = await self._send(method, path, body)

@@ -8,6 +8,7 @@ is told at once (`early`), and what it does next is recorded later than what it 
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -81,6 +82,7 @@ class Driver:
         self._core, self.counts, self._policy = Payments(policy), Counts(), policy
         self._io = ThreadPoolExecutor(1, "ledger")
         self._tasks: dict[asyncio.Task[list[Outcome]], tuple[str, list[Job]]] = {}
+        self._busy: Counter[str] = Counter()
         self._revivals: dict[asyncio.Task[None], str] = {}
         self._ended: list[asyncio.Task[Any]] = []
         self._woken, self._refilling = asyncio.Event(), False
@@ -198,10 +200,8 @@ class Driver:
         if self.draining:
             return
         self._core.wake(time.monotonic())
-        self._admitted_at, down = None, {*self._revivals.values(), *map(self._lost_by, self._ended)}
-        busy: dict[str, int] = dict.fromkeys(self._seats, 0)
-        for task, (name, _) in self._tasks.items():
-            busy[name] += not task.done()
+        self._admitted_at, busy = None, self._busy
+        down = {*self._revivals.values(), *map(self._lost_by, self._ended)}
         for pool in {seat.pool for seat in self._seats.values() if self._core.ready.get(seat.pool, 0)}:
             seats = [seat for seat in self._seats.values() if seat.pool == pool and seat.name not in down]
             may = {seat.name: seat.slots for seat in seats}
@@ -223,6 +223,7 @@ class Driver:
             if batch:
                 work = seat.worker.run([job.request for job in batch])
                 self._tasks[self._watched(work)] = (seat.name, batch)
+                self._busy[seat.name] += 1
             if self._stopped:
                 return
 
@@ -359,6 +360,8 @@ class Driver:
 
     def _note(self, task: "asyncio.Task[Any]") -> None:
         self._ended.append(task)
+        if task in self._tasks:
+            self._busy[self._tasks[task][0]] -= 1
         self._woken.set()
         if not self._refilling:
             self._refilling = True

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from .ledger import Entry
 
-LINGER = 0.01
+LINGER = 0.03
 """Seconds that an outcome waits for others to be written with it, while calls go out."""
 
 
