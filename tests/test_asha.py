@@ -266,6 +266,15 @@ class TestOrder:
         assert run.done
         assert [trial.candidate.key for trial in asked] == expected
 
+    def test_it_is_not_done_while_an_outcome_may_send_somebody_on(self):
+        search = Asha(Numbers(), 100, 0, SCHEDULE, quota=0, first=(Number(1), Number(2)))
+        first, second = search.ask(4)
+        assert (search.ask(4), search.done) == ([], False)
+        search.tell(first, Scored({"reward": 0.0}))
+        assert not search.done
+        search.tell(second, Scored({"reward": 1.0}))
+        assert [trial.candidate.key for trial in search.ask(4)] == ["2@1"]
+
     def test_a_small_space_ends_when_it_is_used_up(self):
         trials = play(Asha(Numbers(6), 1000, 0, SCHEDULE))
         names = {trial.candidate.candidate.key for trial in trials}

@@ -99,14 +99,16 @@ def test_the_oldest_dies_even_if_it_is_the_best():
     assert fifth.count(champion) >= 4  # of four drawn with replacement out of four it is one in two times of three
 
 
-def test_the_winner_of_a_sample_of_all_is_the_best_and_of_equals_the_earlier():
-    space = Strings()
-    search = Evolution(space, 100, 0, population=3, sample=3, first=tuple(Bits((n % 2,) * 24) for n in range(2)))
-    search._alive.extend([(0.5, -0, Bits((0,))), (0.9, -1, Bits((1,))), (0.9, -2, Bits((2,)))])
-    found = [search._parent(generator(seed, "test")) for seed in range(40)]
-    assert {parent.bits for parent in found} <= {(0,), (1,), (2,)}
-    # With replacement: (2,) wins only where (1,) was not in the sample, (0,) only alone.
-    assert found.count(Bits((1,))) > found.count(Bits((2,))) > found.count(Bits((0,)))
+def test_of_a_sample_the_best_is_the_parent_and_of_equals_the_earlier():
+    """Samples are drawn with replacement: who is behind wins only where nobody ahead is among them."""
+    search = Evolution(Strings(), 100, 0, population=3, sample=3, first=tuple(Bits((n,) * 24) for n in range(3)))
+    low, early, late = search.ask(3)
+    for trial, reward in ((low, 0.5), (early, 0.9), (late, 0.9)):
+        search.tell(trial, Scored({"reward": reward}))
+    found = [search._parent(generator(seed, "test")) for seed in range(60)]
+    counts = [found.count(trial.candidate.candidate) for trial in (early, late, low)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > 30 > counts[1] > counts[2]
 
 
 def test_what_fails_never_enters_the_population():
