@@ -4,6 +4,7 @@ Which channels a layer keeps is one choice for all layers that share them (`arch
 added, concatenated, gated, flattened or convolved one by one still belongs together.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, Literal, get_args
@@ -133,7 +134,7 @@ class _Heritage:
             fresh[kept] = tensor[rows[kept]]
             return fresh
         tensor = _centred(tensor, fresh.shape[2:])
-        if fresh.shape[1] == tensor.shape[1] == 1 and self.arch.layers[at].groups != 1:  # a filter for each channel
+        if fresh.shape[1] == tensor.shape[1] == 1:  # a filter sees one channel, which follows from whose filter it is
             return _block(fresh, tensor, rows, np.zeros(1, dtype=np.int64))
         columns = self._positions(self._origins[at].given, self._old_origins[old].given)
         groups = len(columns) // fresh.shape[1]
@@ -157,7 +158,8 @@ class _Heritage:
             return np.arange(group.width)
         width = min(self._old_groups[old].width for old in kin)
         total = np.sum([self._scores[old][:width] for old in sorted(kin)], axis=0)
-        return _best(total, group.width, group.step)
+        step = math.lcm(group.step, *(self._old_groups[old].step for old in kin))
+        return _best(total, group.width, step)
 
     def _positions(self, ours: Sequence[Run], theirs: Sequence[Run]) -> Ints:
         """Return for each of our channels (or features) which one of the teacher's it is, or FRESH."""
@@ -166,15 +168,18 @@ class _Heritage:
             width, channels = self._groups[run.group].width, self._kept[run.group]
             match = next((old for old in unused if old.group in self._kin[run.group]), None)
             if match is None and len(ours) == len(theirs) and theirs[number] in unused:
-                # What made these channels is gone, and others arrive in their place: the best of those it read.
+                # What made these channels is gone, and others arrive in its place: the best of those it read. Or it is
+                # grouped, and only one of the two networks is so narrow that each channel is a group: as many of each.
                 match = theirs[number]
-                channels = _best(self._scores[match.group], width, self._groups[run.group].step)
-            if match is None or match.repeat != run.repeat:
+                count = width * run.repeat // match.repeat
+                step = width if count > width else self._old_groups[match.group].step
+                channels = _best(self._scores[match.group], count, step)
+            if match is None or match.repeat * len(channels) != run.repeat * width:
                 found.append(np.full(width * run.repeat, FRESH))
                 continue
             unused.remove(match)
             known = channels < self._old_groups[match.group].width
-            each = match.start + channels[:, None] * run.repeat + np.arange(run.repeat)
+            each = match.start + channels[:, None] * match.repeat + np.arange(match.repeat)
             found.append(np.where(known[:, None], each, FRESH).reshape(-1))
         return np.concatenate(found)
 

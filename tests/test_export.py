@@ -7,16 +7,20 @@ import sys
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
 from plait.architectures import Architecture, Layer
 from plait.errors import SpecError, StoreError
 from plait.models.export import export, load_export, to_onnx
+from plait.models.export_source import source_of
 from plait.models.network import build, state_of, with_state
+from plait.models.tracing import from_module
 from plait.models.zoo import named
+from random_architectures import architectures
 from safetensors.numpy import load_file, save_file
 
 ODD = Architecture(
     input=(3, 9, 9),
-    layers=tuple(Layer(**settings) for settings in (
+    layers=tuple(Layer(**fields) for fields in (
         {"op": "conv", "name": "a.0.conv", "out": 8, "kernel": (3, 1), "padding": (1, 0), "stride": (2, 1)},
         {"op": "norm", "name": "a.1", "eps": 1e-3}, {"op": "act", "act": "hardswish"},
         {"op": "conv", "name": "forward", "groups": 0, "kernel": (3,), "padding": (1,), "bias": False},
@@ -86,6 +90,25 @@ def test_a_network_comes_back_as_it_was(arch, tmp_path):
     ours, theirs = state_of(network), state_of(back)
     assert ours.keys() == theirs.keys()
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+@given(architectures())
+@settings(max_examples=40, deadline=None)
+def test_the_text_of_any_network_is_that_network_and_is_read_back(arch):
+    network, x = build(arch, 0).eval(), images(arch)
+    scope = {"__file__": "model.py", "__name__": "model"}
+    exec(source_of(arch), scope)
+    module, state = scope["Network"]().eval(), state_of(network)
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        layer, _, own = name.rpartition(".")
+        if own != "num_batches_tracked":
+            tensor.data.copy_(torch.from_numpy(state[f"{scope['LAYERS'][layer]}.{own}"]))
+    read = from_module(module, x).eval()
+    with torch.no_grad():
+        assert torch.equal(module(x), network(x))
+        assert torch.equal(read(x), network(x))
+    assert [layer.op for layer in read.arch.layers] == [layer.op for layer in arch.layers]
+    assert (read.arch.sources, read.arch.layer_params) == (arch.sources, arch.layer_params)
 
 
 def test_the_config_says_what_the_network_is_and_normalises_as_it_was_trained(tmp_path):

@@ -1,6 +1,7 @@
 """Modules written by hand are read as networks that compute the same; what cannot be read is named, all of it."""
 
 import operator
+import pickle
 
 import pytest
 import torch
@@ -276,6 +277,7 @@ def test_all_that_cannot_be_read_is_named_in_one_line():
         assert part in line, part
     assert "fc" not in line
     assert line.count(" (") - line.count("convolutions (") == 7
+    assert str(pickle.loads(pickle.dumps(caught.value))) == line
 
 
 @torch.fx.wrap
