@@ -421,12 +421,12 @@ def test_the_policy_beats_its_first_batch_and_random_search_at_the_same_budget()
 
 
 def test_an_untrained_policy_does_worse_than_a_trained_one():
-    """Learning is what finds it: the same search with a learning rate of nothing falls behind."""
+    """Learning is what finds it, not the prior: the same search with a learning rate of nothing falls behind."""
     frozen = dataclasses.replace(PLAIT, rates=(0.0,))
     learned = still = 0.0
-    for seed in range(4):
-        space = space_of(PLAIN, 0.3)
+    for seed in range(3):
+        space = space_of(RESNET, 0.3)
         land = Landscape(space, seed)
-        learned += land.chosen(play(PolicySearch(space, 150, PLAIT, seed, SCHEDULE), reward=land.reward))
-        still += land.chosen(play(PolicySearch(space, 150, frozen, seed, SCHEDULE), reward=land.reward))
-    assert learned > still
+        learned += land.chosen(play(PolicySearch(space, 200, PLAIT, seed, SCHEDULE), reward=land.reward))
+        still += land.chosen(play(PolicySearch(space, 200, frozen, seed, SCHEDULE), reward=land.reward))
+    assert learned > still + 3 * 0.01
