@@ -76,6 +76,15 @@ class TestChannels:
         for limit, cost in zip(limits, costs, strict=True):
             assert cost == max(other for other in costs if other <= limit)
 
+    def test_the_scale_of_a_whole_layer_decides_nothing(self):
+        """A norm follows: 100 times the filters of a layer are the same function, and no reason to keep more of it."""
+        plain = state_of(build(RESIDUAL, 0))
+        scaled = {name: array * 100 if name == "layer1.0.conv1.weight" else array for name, array in plain.items()}
+        limit = RESIDUAL.params // 2
+        one, two = (l1_widths(with_state(RESIDUAL, state), params, limit) for state in (plain, scaled))
+        assert "layer1.0.conv1.weight" in plain
+        assert one.key == two.key
+
     @pytest.mark.parametrize("how", PRUNERS)
     def test_a_limit_that_the_teacher_is_within_prunes_nothing(self, how):
         assert PRUNERS[how](build(RESIDUAL, 0), params, RESIDUAL.params).key == RESIDUAL.key

@@ -170,6 +170,23 @@ class TestTraining:
         steps = -(-len(DATA.fit_x) // 32)
         assert asked == ["smallest", *["draw"] * (2 * steps * 3)]
 
+    def test_the_smallest_is_trained_and_not_only_found(self):
+        class Pair:
+            def __init__(self, arch):
+                self.arch = arch
+
+            def smallest(self):
+                return self.arch
+
+            def draw(self, rng):
+                raise AssertionError("nothing between was asked for")
+
+        one, two = (
+            train_supernet(build(TEACHER_ARCH, 2), Pair(arch), SETUP, 1, 0, between=0)
+            for arch in (SPACE.smallest(), SPACE.uniform(0.5))
+        )
+        assert any((state_of(one)[name] != array).any() for name, array in state_of(two).items())
+
     def test_a_loss_that_is_no_number_is_told(self):
         wild = Training(learning_rate=1e30, optimiser="sgd", batch=32, loss="hard", init="random", weight_decay=0)
         with pytest.raises(Diverged, match="prefix in epoch"):
