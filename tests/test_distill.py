@@ -157,7 +157,7 @@ def test_losses_are_their_formulas():
 def test_losses_of_several_teachers_are_added_by_weight():
     one, two = SoftTargets(logits(0)), SoftTargets(logits(1), weight=0.5)
     both = loss_of(Training(), one, two)[0]
-    assert close(both, loss_of(Training(), one)[0] + loss_of(Training(), two)[0])
+    assert close(both, loss_of(Training(), one)[0] + 0.5 * loss_of(Training(), SoftTargets(logits(1)))[0])
     assert close(loss_of(Training(), one, two, kept=[1])[0], loss_of(Training(), two)[0])
 
 

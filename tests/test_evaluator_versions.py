@@ -24,6 +24,9 @@ EVALUATORS = {
         "host_generation", "generation", "generation_choice", "generation_kv", "generation_step", "chat_template",
         "decoder", "attention",
     ),
+    "plait.models.students:StudentTrainer": (
+        "students", "distill", "images", "network", "inheritance", "../architecture_groups",
+    ),
     "plait.agents.judges.tasks:NameAngles": ("tasks", "parsing", "wording"),
     "plait.agents.judges.tasks:WriteReview": ("tasks", "parsing", "wording"),
     "plait.agents.judges.tasks:PickLetter": ("tasks", "wording"),
