@@ -137,7 +137,8 @@ def compress(
     target: Annotated[str | None, typer.Option(help="params=0.2x, macs=1.5M, bytes=64k or ms=0.8.")] = None,
     profile: Annotated[str | None, typer.Option(help="plait or n2n-paper.")] = None,
     rivals: Annotated[
-        str | None, typer.Option(help="random,evolution,uniform,pruning,lottery or the other profile; commas.")
+        str | None,
+        typer.Option(help="random,untrained,evolution,uniform,pruning,lottery or the other profile; commas."),
     ] = None,
     budget: Annotated[int | None, typer.Option(help="Student-epochs of each search.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Searches of each kind.")] = None,

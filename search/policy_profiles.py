@@ -1,6 +1,6 @@
 """How a policy search goes about it: as published, and ours. Source: arXiv 1709.06030; specs/n2n, sections 2-7, 17."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import SpecError
 from .epochs import SCHEDULE
@@ -72,7 +72,11 @@ PLAIT = PolicyProfile(
     patience=30,
 )
 
-POLICY_PROFILES = {profile.name: profile for profile in (PAPER, PLAIT)}
+UNTRAINED = replace(
+    PLAIT, name="untrained", about="plait's search without learning: what its prior and its halving give", rates=(0.0,)
+)
+
+POLICY_PROFILES = {profile.name: profile for profile in (PAPER, PLAIT, UNTRAINED)}
 
 
 def policy_profile(name: str) -> PolicyProfile:

@@ -62,6 +62,7 @@ class PolicySearch:
     seed: int = 0
     schedule: Sequence[int] | None = None
     start: Mapping[str, bytes] = field(default_factory=dict)
+    first: tuple[Architecture, ...] = ()
     rollouts: list[Rollout] = field(default_factory=list, init=False)
     scores: Scores = field(default_factory=Scores, init=False)
     _stages: list[Stage] = field(default_factory=list, init=False)
@@ -165,7 +166,10 @@ class PolicySearch:
             key = self._key_of(stage, actions)
             self._batch.append(Rollout(at, self._iteration, actions, key))
         self.rollouts += self._batch
-        keys = dict.fromkeys(rollout.key for rollout in self._batch if rollout.key)
+        others = self.first if at == self._iteration == 0 else ()
+        self._nets |= {arch.key: arch for arch in others}
+        proposed = [*(arch.key for arch in others), *(rollout.key for rollout in self._batch if rollout.key)]
+        keys = dict.fromkeys(proposed)
         before = self.epochs.spent
         self._race = Race([self._nets[key] for key in keys], self.scores, self.epochs, self.profile.eta)
         self._idle = self._idle + 1 if self.epochs.spent == before else 0

@@ -75,7 +75,8 @@ def search_strands(spec: CompressSpec, problem: Problem, methods: Sequence[str])
     strands = []
     for method in methods:
         for at in range(spec.seeds):
-            search = _MAKERS[method](spec, problem, seed_of(spec.seed, method, at), training_of(spec, method).schedule)
+            own = seed_of(spec.seed, "plait" if method == "untrained" else method, at)  # it differs in learning alone
+            search = _MAKERS[method](spec, problem, own, training_of(spec, method).schedule)
             item, reward = item_of(student_seed(spec, at)), objective(method, problem)
             strands.append(Strand(f"{method}/{at}", search, item, reward, f"{method}/{at}"))
     return strands
@@ -155,7 +156,9 @@ def _policy(name: str) -> Callable[[CompressSpec, Problem, int, Sequence[int]], 
         profile = policy_profile(name)
         # A saved policy is of one profile's stages: the other profile, as a rival, starts from nothing.
         start = {stage: weights for stage, weights in problem.policy.items() if stage in profile.stages}
-        return PolicySearch(problem.space, spec.budget, profile, seed, schedule, start)
+        # Ours must beat the teacher scaled evenly, so that takes part; as published nothing does but what is sampled.
+        even = None if name == PUBLISHED else problem.space.repaired(problem.space.teacher)
+        return PolicySearch(problem.space, spec.budget, profile, seed, schedule, start, (even,) if even else ())
 
     return make
 
@@ -181,7 +184,7 @@ def _pruning(spec: CompressSpec, problem: Problem, seed: int, schedule: Sequence
 
 
 _MAKERS: dict[str, Callable[[CompressSpec, Problem, int, Sequence[int]], Search]] = {
-    "plait": _policy("plait"), "n2n-paper": _policy("n2n-paper"), "random": _random, "evolution": _evolution,
-    "uniform": _uniform, "pruning": _pruning,
+    "plait": _policy("plait"), "untrained": _policy("untrained"), "n2n-paper": _policy("n2n-paper"),
+    "random": _random, "evolution": _evolution, "uniform": _uniform, "pruning": _pruning,
 }  # fmt: skip
 """Searches behind one protocol; the lottery ticket is none: it trains one network again and again."""

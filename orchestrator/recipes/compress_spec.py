@@ -10,7 +10,7 @@ from .cola_spec import RunOptions
 from .compress_target import Target
 
 PROFILES = ("plait", "n2n-paper")
-RIVALS = ("random", "evolution", "uniform", "pruning", "lottery", "plait", "n2n-paper")
+RIVALS = ("random", "untrained", "evolution", "uniform", "pruning", "lottery", "plait", "n2n-paper")
 PAPER_EPOCHS = 5
 """Epochs that the released code trains a student for."""
 
@@ -37,9 +37,9 @@ class CompressSpec(BaseModel):
     """What a student may cost: params, macs, bytes or ms, as a number or a share (0.2x) of the teacher's."""
     profile: Literal["plait", "n2n-paper"] = "plait"
     """Search settings: ours, or as published."""
-    rivals: tuple[str, ...] = ("random", "uniform", "pruning")
-    """What runs beside it at the same student-epochs: random, evolution, uniform, pruning, lottery, or the other
-    profile."""
+    rivals: tuple[str, ...] = ("random", "untrained", "uniform", "pruning")
+    """What runs beside it at the same student-epochs: random, untrained (the same search that does not learn),
+    evolution, uniform, pruning, lottery, or the other profile."""
     budget: PositiveInt = 200
     """Student-epochs of each search; an epoch of an architecture trained before costs nothing."""
     seeds: PositiveInt = 1
