@@ -27,6 +27,10 @@ EVALUATORS = {
     "plait.models.students:StudentTrainer": (
         "students", "distill", "images", "network", "inheritance", "../architecture_groups",
     ),
+    "plait.models.pruning:LotteryTrainer": (
+        "pruning", "students", "distill", "images", "inheritance", "network", "../architecture_groups",
+    ),
+    "plait.models.supernet:SupernetScorer": ("supernet", "distill", "images", "inheritance", "network", "../architecture_groups"),
     "plait.agents.judges.tasks:NameAngles": ("tasks", "parsing", "wording"),
     "plait.agents.judges.tasks:WriteReview": ("tasks", "parsing", "wording"),
     "plait.agents.judges.tasks:PickLetter": ("tasks", "wording"),
