@@ -30,7 +30,9 @@ EVALUATORS = {
     "plait.models.pruning:LotteryTrainer": (
         "pruning", "students", "distill", "images", "inheritance", "network", "../architecture_groups",
     ),
-    "plait.models.supernet:SupernetScorer": ("supernet", "distill", "images", "inheritance", "network", "../architecture_groups"),
+    "plait.models.supernet:SupernetScorer": (
+        "supernet", "distill", "images", "inheritance", "network", "../architecture_groups",
+    ),
     "plait.agents.judges.tasks:NameAngles": ("tasks", "parsing", "wording"),
     "plait.agents.judges.tasks:WriteReview": ("tasks", "parsing", "wording"),
     "plait.agents.judges.tasks:PickLetter": ("tasks", "wording"),
