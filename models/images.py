@@ -39,6 +39,8 @@ class ImageData:
         test_y: Labels.
         classes: How many there are.
         digest: SHA-256 over all of it, the test part too.
+        normalisation: What was taken from raw examples, and divided out of them: `mean` and `std`, a number a channel;
+            None where that is not known.
     """
 
     fit_x: Array
@@ -49,6 +51,7 @@ class ImageData:
     test_y: Array
     classes: int
     digest: str
+    normalisation: Mapping[str, list[float]] | None = None
 
     @property
     def input(self) -> tuple[int, ...]:
@@ -67,6 +70,11 @@ class ImageData:
     def without_test(self) -> "ImageData":
         """Return the data as a trainer may have it: no test example, and the digest of the whole."""
         return replace(self, test_x=self.test_x[:0].copy(), test_y=self.test_y[:0].copy())
+
+    def without_examples(self) -> "ImageData":
+        """Return what is known of the data beside the examples themselves."""
+        x, y = self.fit_x[:0].copy(), self.fit_y[:0].copy()
+        return replace(self, fit_x=x, fit_y=y, validation_x=x, validation_y=y, test_x=x, test_y=y)
 
 
 def load_images(
@@ -107,7 +115,8 @@ def load_images(
     mean, deviation = _statistics(train_x[fit])
     xs = [((x - mean) / deviation).astype(np.float32) for x in (train_x[fit], train_x[valid], test_x)]
     ys = [y.astype(np.int64) for y in (raw["y_train"][fit], raw["y_train"][valid], raw["y_test"])]
-    return image_data((xs[0], ys[0]), (xs[1], ys[1]), (xs[2], ys[2]), count)
+    statistics = {"mean": [float(x) for x in mean.ravel()], "std": [float(x) for x in deviation.ravel()]}
+    return replace(image_data((xs[0], ys[0]), (xs[1], ys[1]), (xs[2], ys[2]), count), normalisation=statistics)
 
 
 def image_data(fit: Part, validation: Part, test: Part, classes: int) -> ImageData:

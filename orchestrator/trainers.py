@@ -1,6 +1,7 @@
 """Student trainers as workers of the paying path: long-lived actors, one a core, over arrays kept in memory once."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,8 @@ class TrainerWorker:
     slots = 1
     """A student that waits here could have been trained elsewhere; asking for the next one takes milliseconds."""
 
-    def __init__(self, number: int, worker: RayWorker, held: Sequence[Any]) -> None:
+    def __init__(self, number: int, worker: RayWorker) -> None:
         self.name, self._worker = f"trainer-{number}", worker
-        self._held = tuple(held)  # a restarted actor reads them again
 
     async def run(self, requests: Sequence[Request]) -> list[Outcome]:
         """Return the actor's outcomes, in order.
@@ -72,27 +72,44 @@ def trainer_workers(
     """
     import ray
 
-    stored = ray.put(setup)
-    tested = None if test is None else ray.put(test)
-    workers = start_ray_workers(partial(_trainer, kind, folder, _opaque(stored), _opaque(tested)), count)
-    return [TrainerWorker(number, worker, (stored, tested)) for number, worker in enumerate(workers)]
+    data = _kept(("fit", setup.data.digest, len(setup.data.fit_y)), setup.data)
+    examples = None if test is None else _kept(("test", setup.data.digest, len(test[1])), test)
+    lean = ray.put(replace(setup, data=setup.data.without_examples()))
+    workers = start_ray_workers(partial(_trainer, kind, folder, _opaque(lean), data, examples), count)
+    return [TrainerWorker(number, worker) for number, worker in enumerate(workers)]
+
+
+_KEPT: dict[tuple[Any, ...], bytes] = {}
+"""References to examples that this process has put into a cluster's store, by job and content."""
+
+
+def _kept(content: tuple[Any, ...], value: object) -> bytes:
+    """Return the reference to `value`, which is put into the store once a job, however many studies need it."""
+    import ray
+
+    key = (ray.get_runtime_context().get_job_id(), *content)
+    if key not in _KEPT:
+        _KEPT[key] = _opaque(ray.put(value))
+    return _KEPT[key]
 
 
 def _opaque(reference: Any) -> bytes:
-    """Return a reference as bytes.
+    """Return a reference as bytes, with which Ray keeps the object until the job ends.
 
     Ray warns in red of references among the arguments of an actor that restarts: they might be gone by then. These
-    are not, since the workers hold them.
+    are not.
     """
     from ray import cloudpickle
 
     return bytes(cloudpickle.dumps(reference))
 
 
-def _trainer(kind: Callable[..., Evaluator], folder: Path | str | None, setup: bytes, test: bytes) -> Evaluator:
-    """Return a trainer, in the actor; `setup` and `test` are references from `_opaque`."""
+def _trainer(
+    kind: Callable[..., Evaluator], folder: Path | str | None, setup: bytes, data: bytes, test: bytes | None
+) -> Evaluator:
+    """Return a trainer, in the actor; setup, data and test are references from `_opaque`."""
     import ray
     from ray import cloudpickle
 
-    examples = cloudpickle.loads(test)
-    return kind(ray.get(cloudpickle.loads(setup)), folder, None if examples is None else partial(ray.get, examples))
+    whole = replace(ray.get(cloudpickle.loads(setup)), data=ray.get(cloudpickle.loads(data)))
+    return kind(whole, folder, None if test is None else partial(ray.get, cloudpickle.loads(test)))

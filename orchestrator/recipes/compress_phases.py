@@ -168,7 +168,7 @@ def _random(spec: CompressSpec, problem: Problem, seed: int, schedule: Sequence[
 
 
 def _evolution(spec: CompressSpec, problem: Problem, seed: int, schedule: Sequence[int]) -> Search:
-    return Evolution(problem.space, spec.budget, seed, schedule=schedule)  # type: ignore[arg-type]  # breeds its own kind
+    return Evolution(problem.space, spec.budget, seed, schedule=schedule, highest=len(schedule) - 1)
 
 
 def _uniform(spec: CompressSpec, problem: Problem, seed: int, schedule: Sequence[int]) -> Search:

@@ -56,7 +56,7 @@ def settled_teacher(
         network, curve = _trained(teacher, data, spec)
     validated = check_teacher(network, data)
     if not (place / "config.json").exists():
-        export(network, place, {"teacher": spec.teacher, "data": spec.data})
+        export(network, place, {"teacher": spec.teacher, "data": spec.data, "normalisation": data.normalisation})
     return network, _facts(network, data, spec, validated.accuracy, trained=bool(curve) or _is_name(teacher))
 
 
@@ -81,7 +81,8 @@ def kept_student(
     trainer = StudentTrainer(setup, folder / "checkpoints")
     network = trainer.network(f"{chosen['arch']}@0", student_seed(spec, chosen["seed"]))
     figures = {name: chosen[name] for name in ("params", "macs", "validation", "test")}
-    export(network, folder / "student", {"teacher": spec.teacher, "data": spec.data, **figures})
+    about = {"teacher": spec.teacher, "data": spec.data, "normalisation": data.normalisation}
+    export(network, folder / "student", {**about, **figures})
 
 
 def latencies(nets: Sequence[Architecture]) -> dict[str, float]:

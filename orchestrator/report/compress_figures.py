@@ -11,7 +11,8 @@ from ...records import JSON
 from .drawing import INK, MUTED, RANDOM, SEARCH, STYLE, axes_of, bound
 
 COLOURS = {
-    "plait": SEARCH, "untrained": "#6fb1cf", "n2n-paper": "#6b4fa0", "random": RANDOM, "evolution": "#2f8f5b", "uniform": "#a3791b",
+    "plait": SEARCH, "untrained": "#6fb1cf", "n2n-paper": "#6b4fa0", "random": RANDOM, "evolution": "#2f8f5b",
+    "uniform": "#a3791b",
     "pruning": "#b03060", "lottery": MUTED,
 }  # fmt: skip
 MEASURES = {"params": "parameters", "macs": "MACs for one example", "ms": "ms for one example (measured)"}
