@@ -122,7 +122,7 @@ class Judge(MethodRun):
         Raises:
             PlaitError: any of `errors.py`; what was paid for is in the ledger.
         """
-        pairs, models = self.pairs, [named(text, self._pulling) for text in self.spec.model]
+        pairs, models = self.pairs, self._named()
         resolved, ready = self._resolved(models), self._ready(models)
         with self._opened(out, address, resolved=resolved, rows=pairs, cpus=self._cpus(models)) as folder:
             ledger = opened_ledger(self.spec.run.ledger, folder)
@@ -200,6 +200,11 @@ class Judge(MethodRun):
         self._checked([worker for workers in opened.values() for worker in workers])
         return {text: [worker.model for worker in workers] for text, workers in opened.items()}
 
+    def _named(self) -> list[Named]:
+        """Return the models of the spec, fetched where they run here."""
+        dtype, device = self.spec.dtype, self.spec.device
+        return [named(text, self._pulling, dtype=dtype, device=device) for text in self.spec.model]
+
     def _checked(self, workers: Sequence[CallWorker]) -> frozenset[str]:
         """Return the models that go on with an answer begun for them; refuse those without log-probabilities.
 
@@ -259,7 +264,7 @@ class Judge(MethodRun):
         with self._opening:
             if self._live is None:
                 with ExitStack() as stack:
-                    models = [named(text, self._pulling) for text in self.spec.model]
+                    models = self._named()
                     if cpus := self._cpus(models):
                         stack.enter_context(cluster(address, cpus=cpus))
                     place = stack.enter_context(tempfile.TemporaryDirectory())

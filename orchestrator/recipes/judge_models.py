@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ...errors import SpecError
 from ...models.chat import ChatModel
@@ -10,6 +10,8 @@ from ...records import JSON
 from ..budget import Budget
 from ..calls import CallWorker
 from ..limiter import Limiter
+
+Dtype = Literal["float32", "bfloat16"]
 
 if TYPE_CHECKING:
     from ...models.prices import PriceTable
@@ -32,6 +34,8 @@ class Named:
         place: Model source, model name at the endpoint, or file.
         base_url: Of the endpoint; None for the environment's.
         local: The model's files, for a host.
+        dtype: What a host computes in.
+        device: Where a host runs.
     """
 
     text: str
@@ -39,12 +43,15 @@ class Named:
     place: str
     base_url: str | None = None
     local: "LocalModel | None" = None
+    dtype: Dtype = "float32"
+    device: str = "cpu"
 
     @property
     def resolved(self) -> JSON:
         """What the name stood for; an endpoint of the environment's is another one where that names another."""
         if self.local is not None:
-            return {"name": self.text, "model_hash": self.local.model_hash, "parameters": self.local.parameters}
+            facts = {"name": self.text, "model_hash": self.local.model_hash, "parameters": self.local.parameters}
+            return {**facts, "dtype": self.dtype, "device": self.device}
         if self.kind == "endpoint":
             from ...models.endpoint import EndpointChat
 
@@ -52,8 +59,14 @@ class Named:
         return {"name": self.text}
 
 
-def named(text: str, progress: "Progress | None" = None) -> Named:
-    """Return the model that `text` names; a host's is fetched where it is not here yet.
+def named(
+    text: str,
+    progress: "Progress | None" = None,
+    *,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    device: str = "cpu",
+) -> Named:
+    """Return the model that `text` names; a host's is fetched where it is not here yet, to run as said.
 
     Raises:
         SpecError: the text is of no known form.
@@ -69,7 +82,7 @@ def named(text: str, progress: "Progress | None" = None) -> Named:
         return Named(text, "replay", rest)
     from ...models.sources import ensure
 
-    return Named(text, "host", text, local=ensure(text, progress=progress))
+    return Named(text, "host", text, local=ensure(text, progress=progress), dtype=dtype, device=device)
 
 
 Ready: TypeAlias = Mapping[str, Sequence[ChatModel]]
@@ -136,7 +149,8 @@ def _chats(model: Named, options: "JudgeRunOptions", prices: "PriceTable | None"
     from ...models.sources import text_hash
 
     assert model.local is not None, "a host's model is resolved before it is opened"
-    spec = HostSpec(model.place, ScorerSpec(model.local.model_hash), text_hash(model.local.folder))
+    scorer, gpus = ScorerSpec(model.local.model_hash, model.dtype, model.device), 1.0 if model.device == "cuda" else 0.0
+    spec = HostSpec(model.place, scorer, text_hash(model.local.folder), gpus=gpus)
     replicas = [replace(spec, replica=number) for number in range(options.actors)]
     with ThreadPoolExecutor(len(replicas)) as pool:
         return list(pool.map(HostChat.on_ray, replicas))

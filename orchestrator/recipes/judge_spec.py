@@ -102,6 +102,10 @@ class JudgeSpec(BaseModel):
     model: tuple[str, ...] = ("smollm2-135m",)
     """Judges: a model source (runs on a host of ours), openai:NAME@https://host/v1 (key from OPENAI_API_KEY), or
     replay:FILE. Several make a panel: every angle is judged by each."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Numbers that hosts compute in; float32 is the reference."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where hosts run."""
     data: str = SHIPPED
     """JSON lines of id, query, response1, response2 and, where known, human; plait:pairs are those that come with
     Plait."""
