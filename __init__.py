@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from .graphs import Graph, Node
     from .models.decoder import LayeredDecoder
     from .models.executor import PathExecutor
+    from .models.images import load_images
     from .models.sources import ensure
+    from .models.tracing import from_module
     from .orchestrator.graph_run import GraphRun
     from .orchestrator.ledger import Ledger
     from .orchestrator.recipes.cola import CoLa
     from .orchestrator.recipes.cola_result import CoLaResult
+    from .orchestrator.recipes.compress import Compress
+    from .orchestrator.recipes.compress_result import CompressResult
     from .orchestrator.recipes.judge import Judge
     from .orchestrator.recipes.judge_result import JudgeResult
     from .orchestrator.study import Strand, Study
@@ -36,6 +40,8 @@ _PLACES = {
     "Architecture": "architectures",
     "CoLa": "orchestrator.recipes.cola",
     "CoLaResult": "orchestrator.recipes.cola_result",
+    "Compress": "orchestrator.recipes.compress",
+    "CompressResult": "orchestrator.recipes.compress_result",
     "Graph": "graphs",
     "GraphRun": "orchestrator.graph_run",
     "Judge": "orchestrator.recipes.judge",
@@ -54,6 +60,8 @@ _PLACES = {
     "TreeSearch": "search.tree",
     "Node": "graphs",
     "ensure": "models.sources",
+    "from_module": "models.tracing",
+    "load_images": "models.images",
 }
 
 __all__ = [
@@ -61,6 +69,8 @@ __all__ = [
     "Architecture",
     "CoLa",
     "CoLaResult",
+    "Compress",
+    "CompressResult",
     "Graph",
     "GraphRun",
     "Judge",
@@ -78,6 +88,8 @@ __all__ = [
     "SuccessiveHalving",
     "TreeSearch",
     "ensure",
+    "from_module",
+    "load_images",
 ]
 
 

@@ -37,7 +37,11 @@ MAKERS = {
     "cut-policy": lambda seed: CutPolicy(CUTS, 30, seed),
     "halving": lambda seed: SuccessiveHalving(SPACE, 16, seed),
     **{
-        f"policy {name}": (lambda seed, p=profile: PolicySearch(NETWORKS["n2n-paper" if p.name == "n2n-paper" else "plait"], 60, p, seed))
+        f"policy {name}": (
+            lambda seed, p=profile: PolicySearch(
+                NETWORKS["n2n-paper" if p.name == "n2n-paper" else "plait"], 60, p, seed
+            )
+        )
         for name, profile in POLICY_PROFILES.items()
     },
     "asha": lambda seed: Asha(NETWORKS["plait"], 60, seed),
