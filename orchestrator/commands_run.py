@@ -28,6 +28,7 @@ RECIPES = {
     "cola": "plait.orchestrator.recipes.cola:CoLa",
     "judge": "plait.orchestrator.recipes.judge:Judge",
     "compress": "plait.orchestrator.recipes.compress:Compress",
+    "compress-decoder": "plait.orchestrator.recipes.compress_decoder:CompressDecoder",
 }
 """Methods by name; a new method is one line here."""
 
