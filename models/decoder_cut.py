@@ -176,6 +176,8 @@ def save_cut(model: Any, cut: DecoderCut, folder: Path, *, tokenizer: Path | Non
     whole = cut.uniform or padded
     saved = _padded(model) if padded and not cut.uniform else model
     saved.save_pretrained(folder)
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o644)  # written for its owner alone, but it is to be read elsewhere
     if not whole:
         (folder / CUT_FILE).write_text(json.dumps({"cut": cut.key, "widths": cut.widths}, indent=1) + "\n")
     for file in sorted(tokenizer.iterdir()) if tokenizer is not None else ():

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from plait.decoder_cuts import DecoderCut
-from plait.errors import DataError, SpecError
+from plait.errors import DataError, SpecError, WorkerLost
 from plait.models.cut_distill import sequence_nats
 from plait.models.cut_scorer import load_scorer
 from plait.models.decoder_cut import load_cut
@@ -173,6 +173,15 @@ class TestRun:
         assert resumed.summary == done.summary
         assert resumed.timing["counts"]["found"] >= 4
 
+    async def answer(self, worker, request):
+        """As the driver does: a worker that was lost is revived; the dying actor may still answer or refuse."""
+        for _ in range(10):
+            try:
+                return (await worker.run([request]))[0]
+            except WorkerLost:
+                await worker.revive()
+        raise AssertionError("the actor did not come back")
+
     def test_an_actor_that_was_killed_comes_back_with_its_data(self, tiny_folder, ray_cluster, tmp_path):
         import ray
         from plait.models.sources import ensure
@@ -182,9 +191,7 @@ class TestRun:
         request = Request("0-3:64", {"steps": 1, "seed": 0, "splits": ["validation"]})
         before = asyncio.run(worker.run([request]))[0]
         ray.kill(worker._handle, no_restart=False)
-        asyncio.run(worker.revive())
-        again = asyncio.run(worker.run([request]))[0]
-        assert again.values == before.values
+        assert asyncio.run(self.answer(worker, request)).values == before.values
         worker.kill()
         del held
 
@@ -205,7 +212,7 @@ def test_the_real_model_cut_and_distilled_is_better_than_cut(smollm2, questions,
     """A few steps on real text bring the perplexity of a cut of 0.8x down, on text that was not trained on."""
     file = tmp_path / "text.txt"
     file.write_text("\n\n".join(question.question for question in questions))
-    run = CompressDecoder(data=str(file), questions="plait:questions", limit=1, length=48, fit=8, validation=2, test=2,
+    run = CompressDecoder(data=str(file), questions="plait:questions", limit=1, length=48, fit=8, validation=1, test=2,
                           calibration=4, batch=2, steps=4)  # fmt: skip
     run.passages = load_passages([str(file)], "data")  # the shipped questions are all the text that is here
     teacher = _Teacher.prepared(run, smollm2)
