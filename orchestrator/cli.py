@@ -133,7 +133,7 @@ def compress(
     teacher: Annotated[
         str | None, typer.Option(help="resnet18:width=8, vgg13:width=16, lenet, cnn1d:width=25, ...; or a folder.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="plait:digits, plait:mnist1d, or an .npz file.")] = None,
+    data: Annotated[str | None, typer.Option(help="plait:digits, or an .npz file.")] = None,
     target: Annotated[str | None, typer.Option(help="params=0.2x, macs=1.5M, bytes=64k or ms=0.8.")] = None,
     profile: Annotated[str | None, typer.Option(help="plait or n2n-paper.")] = None,
     rivals: Annotated[

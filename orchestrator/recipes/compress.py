@@ -58,7 +58,7 @@ SCHEMA = 1
 class Compress(MethodRun):
     """Search for a smaller network that does what a given one does.
 
-    >>> result = Compress(teacher="cnn1d:width=25", data="plait:mnist1d", target="params=0.2x").run()  # doctest: +SKIP
+    >>> result = Compress(teacher="cnn1d:width=25", data="mnist1d.npz", target="params=0.2x").run()  # doctest: +SKIP
     >>> result.student()  # doctest: +SKIP
 
     Args:

@@ -26,7 +26,7 @@ class CompressSpec(BaseModel):
     """Network to compress: a name (resnet18:width=8, vgg13, lenet, cnn1d:width=25, mlp:128-64), which is trained first,
     or the folder of an exported network."""
     data: str = "plait:digits"
-    """Images or signals: plait:digits, plait:mnist1d, or an .npz file of x_train, y_train, x_test, y_test."""
+    """Images or signals: plait:digits, or an .npz file of x_train, y_train, x_test, y_test."""
     size: PositiveInt | None = None
     """Side that square images are averaged down to; default: as they are."""
     train: PositiveInt | None = None
