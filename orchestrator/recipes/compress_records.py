@@ -114,11 +114,9 @@ def curve_of(told: Told, schedule: Sequence[int], cost: Cost, limit: float) -> l
     spent, best, seen = 0, 0.0, set[str]()
     points: list[Point] = []
     for trial, outcome in told:
-        rung = trial.candidate
-        assert isinstance(rung, Rung), "a trial of another search"
-        if rung.key not in seen:
-            seen.add(rung.key)
-            spent += schedule[rung.rung] - (schedule[rung.rung - 1] if rung.rung else 0)
+        if trial.candidate.key not in seen:
+            seen.add(trial.candidate.key)
+            spent += _epochs(trial.candidate, schedule)
         if isinstance(outcome, Scored) and outcome.values["accuracy"] > best and cost(_arch(trial)) <= limit:
             best = outcome.values["accuracy"]
             points.append(Point(spent, best))

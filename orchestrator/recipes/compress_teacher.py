@@ -13,7 +13,7 @@ from ...models.network import Network, build, state_of
 from ...models.students import StudentSetup, StudentTrainer
 from ...models.tracing import from_module
 from ...models.zoo import named
-from ...records import JSON, EventSink, seed_of
+from ...records import EventSink, seed_of
 from .compress_phases import final_training, student_seed
 from .compress_spec import CompressSpec
 from .compress_stats import wilson
@@ -31,9 +31,9 @@ def teacher_architecture(teacher: Any, data: ImageData) -> Architecture:
     """
     if not isinstance(teacher, str):
         return _read(teacher, data).arch
-    if (Path(teacher) / "config.json").exists():
-        return load_export(Path(teacher)).arch
-    return named(teacher, data.input, data.classes)
+    if _is_name(teacher):
+        return named(teacher, data.input, data.classes)
+    return load_export(Path(teacher)).arch
 
 
 def settled_teacher(
@@ -44,20 +44,20 @@ def settled_teacher(
     Raises:
         SpecError: it is no better than naming the commonest class.
     """
-    place, curve = folder / "teacher", list[JSON]()
+    place = folder / "teacher"
     if (place / "config.json").exists():
         network = load_export(place)
     elif not isinstance(teacher, str):
         network = _read(teacher, data)
-    elif (Path(teacher) / "config.json").exists():
-        network = load_export(Path(teacher))
-    else:
+    elif _is_name(teacher):
         events("phase", {"phase": "teacher", "strands": 1, "total": spec.teacher_epochs})
-        network, curve = _trained(teacher, data, spec)
+        network = _trained(teacher, data, spec)
+    else:
+        network = load_export(Path(teacher))
     validated = check_teacher(network, data)
     if not (place / "config.json").exists():
         export(network, place, {"teacher": spec.teacher, "data": spec.data, "normalisation": data.normalisation})
-    return network, _facts(network, data, spec, validated.accuracy, trained=bool(curve) or _is_name(teacher))
+    return network, _facts(network, data, spec, validated.accuracy, trained=_is_name(teacher))
 
 
 def predicted(folder: Path, teacher: Architecture, target: str) -> Callable[[Architecture], float] | None:
@@ -99,10 +99,11 @@ def _read(module: Any, data: ImageData) -> Network:
     return from_module(module, torch.from_numpy(data.fit_x[:1].copy()))
 
 
-def _trained(teacher: str, data: ImageData, spec: CompressSpec) -> tuple[Network, list[JSON]]:
+def _trained(teacher: str, data: ImageData, spec: CompressSpec) -> Network:
     training = Training(**{**spec.training.model_dump(), **TEACHING, "schedule": (spec.teacher_epochs,)})
     arch = named(teacher, data.input, data.classes)
-    return train_teacher(arch, data, training, seed_of(spec.seed, "teacher") >> 1)
+    network, _ = train_teacher(arch, data, training, seed_of(spec.seed, "teacher") >> 1)
+    return network
 
 
 def _is_name(teacher: Any) -> bool:
