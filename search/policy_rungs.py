@@ -65,7 +65,7 @@ class Scores:
 
 @dataclass
 class Race:
-    """Successive halving within one batch: all at rung 0, the best 1/eta on to the next, until one is left.
+    """Successive halving within one batch: all at rung `start`, the best 1/eta on to the next, until one is left.
 
     What is known of a rung from an earlier batch is not asked again. What the budget does not pay for is left out.
 
@@ -75,6 +75,7 @@ class Race:
         epochs: The budget.
         eta: How many compete for one place.
         queue: What is to be asked next.
+        start: The first rung.
     """
 
     runners: list[Architecture]
@@ -83,10 +84,11 @@ class Race:
     eta: int
     queue: list[Rung] = field(default_factory=list)
     finished: bool = False
-    _rung: int = 0
+    start: int = 0
     _open: int = 0
 
     def __post_init__(self) -> None:
+        self._rung = self.start
         self._enter()
 
     def take(self, n: int) -> list[Rung]:

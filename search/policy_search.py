@@ -53,6 +53,8 @@ class PolicySearch:
         schedule: Epochs that a student has had at the end of each rung; None for the profile's.
         start: Saved policies to start from, by stage: what `policies` of a search gave, for this teacher or another.
             A stage that is not there starts untrained.
+        first: Networks that are trained to the last rung before anything is sampled: what the search must beat. A
+            race would compare them after one epoch, where an evenly scaled network often looks worse than it is.
         rollouts: All that were sampled, in order.
     """
 
@@ -87,6 +89,11 @@ class PolicySearch:
                 )
             load_weights(self._policies[name], saved)
         self._open_stage()
+        self._nets |= {arch.key: arch for arch in self.first}
+        self._batch: list[Rollout] = []
+        if self.first:
+            last = len(self.epochs.schedule) - 1
+            self._race = Race(list(self.first), self.scores, self.epochs, self.profile.eta, start=last)
         self._advance()
 
     @property
@@ -127,7 +134,8 @@ class PolicySearch:
     def _advance(self) -> None:
         while self._race is None or self._race.finished:
             if self._race is not None:
-                self._learn()
+                if self._batch:
+                    self._learn()
                 self._race = None
             if self._stage_ends() and not self._next_stage():
                 return
@@ -166,10 +174,7 @@ class PolicySearch:
             key = self._key_of(stage, actions)
             self._batch.append(Rollout(at, self._iteration, actions, key))
         self.rollouts += self._batch
-        others = self.first if at == self._iteration == 0 else ()
-        self._nets |= {arch.key: arch for arch in others}
-        proposed = [*(arch.key for arch in others), *(rollout.key for rollout in self._batch if rollout.key)]
-        keys = dict.fromkeys(proposed)
+        keys = dict.fromkeys(rollout.key for rollout in self._batch if rollout.key)
         before = self.epochs.spent
         self._race = Race([self._nets[key] for key in keys], self.scores, self.epochs, self.profile.eta)
         self._idle = self._idle + 1 if self.epochs.spent == before else 0

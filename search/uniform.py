@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ..architectures import Architecture
 from ..errors import SpecError
 from .epochs import SCHEDULE, Epochs
 from .fixed import FixedSearch
@@ -10,6 +11,12 @@ from .network_space import NetworkSpace
 
 WIDTHS = (1.0, 0.75, 0.5, 0.35, 0.25, 0.125)
 DEPTHS = (1.0, 0.5, 0.0)
+
+
+def even_students(space: NetworkSpace, depths: Sequence[float] = DEPTHS) -> tuple[Architecture, ...]:
+    """Return for each depth the widest evenly scaled network within the limit, each once."""
+    found = [space.repaired(space.uniform(1.0, depth)) for depth in depths]
+    return tuple({arch.key: arch for arch in found if arch is not None}.values())
 
 
 def uniform_students(

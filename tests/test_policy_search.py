@@ -24,6 +24,7 @@ from plait.search.policy_rungs import Race, Scores
 from plait.search.policy_search import PolicySearch
 from plait.search.policy_stages import RemovalStage, ShrinkageStage, UnitStage
 from plait.search.rewards import constrained
+from plait.search.uniform import even_students
 
 SMALL = named("cnn:width=16", (1, 8, 8), 10)
 RESNET = named("resnet20:width=8", (3, 16, 16), 10)
@@ -435,3 +436,15 @@ def test_what_a_policy_samples_gets_better_because_it_learns():
             found[name].append(land.chosen(asked))
     assert statistics.mean(late["learned"]) > statistics.mean(late["frozen"]) + 0.05
     assert sum(found["learned"]) > sum(found["frozen"])
+
+
+def test_what_must_be_beaten_is_trained_to_the_last_rung_before_the_first_batch():
+    space = space_of(RESNET, 0.3)
+    even = even_students(space)
+    assert len(even) >= 2
+    search = PolicySearch(space, 120, PLAIT, 0, (1, 2, 4), first=even)
+    asked = play(search)
+    assert [rung.key for rung in asked[: len(even)]] == [Rung(arch, 2).key for arch in even]
+    assert {rung.rung for rung in asked[len(even) : len(even) + 4]} == {0}
+    assert search.epochs.spent <= 120
+    assert len(search.rollouts) >= PLAIT.rollouts

@@ -19,7 +19,7 @@ from ...search.network_space import NetworkSpace
 from ...search.policy_profiles import policy_profile
 from ...search.policy_search import PolicySearch
 from ...search.rewards import n2n_reward
-from ...search.uniform import uniform_students
+from ...search.uniform import even_students, uniform_students
 from ..study import Objective, Strand
 from .compress_records import Finalist, Student
 from .compress_spec import CompressSpec
@@ -157,8 +157,8 @@ def _policy(name: str) -> Callable[[CompressSpec, Problem, int, Sequence[int]], 
         # A saved policy is of one profile's stages: the other profile, as a rival, starts from nothing.
         start = {stage: weights for stage, weights in problem.policy.items() if stage in profile.stages}
         # Ours must beat the teacher scaled evenly, so that takes part; as published nothing does but what is sampled.
-        even = None if name == PUBLISHED else problem.space.repaired(problem.space.teacher)
-        return PolicySearch(problem.space, spec.budget, profile, seed, schedule, start, (even,) if even else ())
+        even = () if name == PUBLISHED else even_students(problem.space)
+        return PolicySearch(problem.space, spec.budget, profile, seed, schedule, start, even)
 
     return make
 
