@@ -86,9 +86,9 @@ class Aggregator(_Frozen):
     """How a block's outputs become one."""
 
     kind: Combine = "single"
-    """`single`: one agent. `majority`: the commonest value. `best_of`: a judge call chooses. `synthesize`: one call over
-    all outputs. `debate`: each sees the others, then majority. `code_filter`: programs that pass the visible examples,
-    then majority of their outputs. `chain`: agents in sequence, the last one's output."""
+    """`single`: one agent. `majority`: the commonest value. `best_of`: a judge call chooses. `synthesize`: one call
+    over all outputs. `debate`: each sees the others, then majority. `code_filter`: programs that pass the visible
+    examples, then majority of their outputs. `chain`: agents in sequence, the last one's output."""
     rounds: int = Field(default=1, ge=1, le=2)
     """Of a debate."""
     model: str = ""
