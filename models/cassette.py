@@ -102,7 +102,7 @@ class RecordingChat(AroundChat):
         async def ask() -> JSON:
             return asdict(await self.model.generate(messages, sampling))
 
-        return _reply(await self._once("generate", messages, {"sampling": asdict(sampling)}, ask))
+        return _reply(await self._once("generate", messages, {"sampling": _sampling(sampling)}, ask))
 
     async def label_logprobs(self, messages: Sequence[Message], labels: Sequence[str]) -> LabelScores:
         """Return the recorded scores, else the inner model's, recorded."""
@@ -178,7 +178,7 @@ class ReplayChat:
 
     async def generate(self, messages: Sequence[Message], sampling: Sampling = GREEDY) -> Reply:
         """Return the recorded answer."""
-        return _reply(self._find("generate", messages, {"sampling": asdict(sampling)}))
+        return _reply(self._find("generate", messages, {"sampling": _sampling(sampling)}))
 
     async def label_logprobs(self, messages: Sequence[Message], labels: Sequence[str]) -> LabelScores:
         """Return the recorded scores."""
@@ -208,6 +208,11 @@ class ReplayChat:
                 "NotRecorded", f"{self._tape.file} holds no answer of {self.name} to {call}: {last[-60:]!r}"
             )
         return answer
+
+
+def _sampling(sampling: Sampling) -> dict[str, JSON]:
+    """Return a sampling as JSON; no schema is no field, as in recordings that are older than schemas."""
+    return {name: value for name, value in asdict(sampling).items() if name != "schema" or value}
 
 
 def _plain(value: JSON) -> Any:

@@ -50,6 +50,8 @@ class Sampling:
         max_tokens: Tokens of the answer at most.
         seed: Makes a draw repeatable where the model honours it; None leaves it out.
         stop: Texts that end the answer and are no part of it.
+        schema: JSON text of a JSON schema to keep the answer to, for models whose `Capabilities.structured` is True;
+            others pass it over, so who reads the answer reads it with care. Empty for none.
     """
 
     temperature: float = 0.0
@@ -57,6 +59,7 @@ class Sampling:
     max_tokens: int = 512
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    schema: str = ""
 
 
 GREEDY = Sampling()

@@ -8,6 +8,7 @@ Bodies go out and come in as plain JSON: the client's own models cost a call 1 m
 """
 
 import asyncio
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -161,6 +162,10 @@ class EndpointChat:
             body["seed"] = sampling.seed & 0x7FFF_FFFF  # servers refuse what does not fit 32 bits with a sign
         if sampling.stop:
             body["stop"] = list(sampling.stop)
+        if sampling.schema:
+            # Not strict: OpenAI's strict form refuses fields that may be left out, others keep to the schema anyway.
+            form = {"name": "answer", "schema": json.loads(sampling.schema), "strict": False}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
         return read_reply(await self.complete(messages, body), messages, sampling.stop)
 
     async def label_logprobs(self, messages: Sequence[Message], labels: Sequence[str]) -> LabelScores:

@@ -1,6 +1,7 @@
 """Recordings: what is asked once is never asked again, replays are exact, files survive crashes and hold no key."""
 
 import asyncio
+import json
 import math
 import pickle
 
@@ -98,8 +99,14 @@ def test_equal_calls_at_once_are_one_call(file):
 
 @pytest.mark.parametrize(
     "call",
-    [generate(OTHER), generate(ASK, Sampling(seed=1)), generate(ASK, Sampling(stop=("x",))), labels("A", "C")],
-    ids=["messages", "seed", "stop", "labels"],
+    [
+        generate(OTHER),
+        generate(ASK, Sampling(seed=1)),
+        generate(ASK, Sampling(stop=("x",))),
+        generate(ASK, Sampling(schema="{}")),
+        labels("A", "C"),
+    ],
+    ids=["messages", "seed", "stop", "schema", "labels"],
 )
 def test_a_call_that_was_never_made_is_not_recorded(file, call):
     record(file, Counting(), generate(ASK), labels("A", "B"))
@@ -115,6 +122,12 @@ def test_a_model_that_changed_is_asked_anew(file):
     changed = Counting("b")
     (reply,) = record(file, changed, generate(OTHER))
     assert (reply.text, changed.calls) == ("two 1", 1)
+
+
+def test_calls_without_a_schema_are_kept_as_before_there_were_schemas(file):
+    record(file, Counting(), generate(ASK))
+    (row,) = (row for row in map(json.loads, file.read_text().splitlines()) if "call" in row)
+    assert "schema" not in row["sampling"]
 
 
 def test_a_failure_is_no_answer(file):

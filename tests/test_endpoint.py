@@ -184,7 +184,13 @@ def test_the_body_holds_what_was_asked_and_nothing_that_was_not():
     }  # fmt: skip
     assert not [name for name in headers if name.startswith("x-stainless")]  # nothing of this machine
     _, server = ask([fault.text("4")])
-    assert not {"top_p", "seed", "stop"} & server.requests[0].keys()
+    assert not {"top_p", "seed", "stop", "response_format"} & server.requests[0].keys()
+
+
+def test_a_schema_is_sent_as_the_form_of_the_answer():
+    _, server = ask([fault.text("4")], sampling=Sampling(schema='{"type": "object"}'))
+    form = {"name": "answer", "schema": {"type": "object"}, "strict": False}
+    assert server.requests[0]["response_format"] == {"type": "json_schema", "json_schema": form}
 
 
 def test_openais_own_models_get_the_field_that_they_take():
