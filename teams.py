@@ -5,16 +5,27 @@ chosen for each input. Layers are in order, and each reads what earlier ones cam
 the objects are ours (specs/ann, section 9.1).
 """
 
+import re
 import string
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from .errors import SpecError
 from .records import JSON, canonical, digest
+from .team_problems import Problem, first_problem, nearest
 
 INPUT = "input"
 """What a layer names to read the item's question and nothing of the layers before it."""
@@ -24,14 +35,35 @@ TOOLS = ("python",)
 
 Kind = Literal["text", "word", "number", "option", "boolean", "code", "values"]
 Selector = Literal["static", "random", "llm", "rule"]
-Name = str
+
+_NAME = r"^\w[\w.-]{0,39}$"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+def _named(text: str) -> str:
+    if not re.fullmatch(_NAME[1:-1], text):
+        raise ValueError("a name of 1 to 40 letters, digits, _, - or .")
+    return text
 
 
-class Schema(_Frozen):
+Name = Annotated[str, AfterValidator(_named), WithJsonSchema({"type": "string", "pattern": _NAME})]
+"""A name, as it stands in node ids (`LAYER/BLOCK/AGENT#0`) and pictures."""
+
+
+class Frozen(BaseModel):
+    """A value that never changes, takes no unknown keys, and has a canonical text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @field_validator("*")
+    @classmethod
+    def _has_a_hash(cls, value: object) -> object:
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and any("\ud800" <= sign <= "\udfff" for sign in text):
+                raise ValueError("text of whole characters, no lone surrogate")
+        return value
+
+
+class Schema(Frozen):
     """What an output must be, so that outputs can be compared, voted on and checked."""
 
     kind: Kind = "text"
@@ -50,7 +82,7 @@ class Schema(_Frozen):
         return self
 
 
-class AgentSpec(_Frozen):
+class AgentSpec(Frozen):
     """One agent: a role, what it is told, and what it must answer with."""
 
     name: Name
@@ -61,7 +93,7 @@ class AgentSpec(_Frozen):
     """What it is told beside question, task and answer format; may hold {question}, {input} and {task}."""
     model: str = ""
     """Name of the chat model; "" for the run's own."""
-    temperature: float = Field(default=0.0, ge=0)
+    temperature: float = Field(default=0.0, ge=0, le=2)
     """Of its sampling."""
     max_tokens: PositiveInt = 512
     """Of one answer."""
@@ -82,7 +114,7 @@ class AgentSpec(_Frozen):
 Combine = Literal["single", "majority", "best_of", "synthesize", "debate", "code_filter", "chain"]
 
 
-class Aggregator(_Frozen):
+class Aggregator(Frozen):
     """How a block's outputs become one."""
 
     kind: Combine = "single"
@@ -96,8 +128,18 @@ class Aggregator(_Frozen):
     output: Schema | None = None
     """What `synthesize` must answer with; None for what the last agent answers with."""
 
+    @model_validator(mode="after")
+    def _hold_together(self) -> Self:
+        if self.rounds > 1 and self.kind != "debate":
+            raise ValueError("rounds above 1 only where kind is debate")
+        if self.model and self.kind not in ("best_of", "synthesize"):
+            raise ValueError("a model only where kind is best_of or synthesize: the others call none")
+        if self.output is not None and self.kind != "synthesize":
+            raise ValueError("an output only where kind is synthesize: the others pass on what agents answer with")
+        return self
 
-class Block(_Frozen):
+
+class Block(Frozen):
     """Agents and the way their outputs are combined: one candidate of a layer."""
 
     name: Name
@@ -110,7 +152,7 @@ class Block(_Frozen):
     """How their outputs become one."""
 
 
-class LayerSpec(_Frozen):
+class LayerSpec(Frozen):
     """One subtask, and the blocks that may do it."""
 
     name: Name
@@ -119,12 +161,12 @@ class LayerSpec(_Frozen):
     """The subtask, as agents and selector are told."""
     blocks: tuple[Block, ...]
     """Candidates, one or more."""
-    default: Name = ""
+    default: str = ""
     """Block where nothing is selected, or the selector's answer is no block; "" for the first."""
     selector: Selector = "static"
     """Who chooses the block: nobody (the default), a draw, a model, or the first block whose `when` is a word of the
     question."""
-    reads: tuple[Name, ...] = ()
+    reads: tuple[str, ...] = ()
     """Earlier layers whose outputs it is shown, or `input` for none; () for the layer before."""
 
     @property
@@ -133,36 +175,20 @@ class LayerSpec(_Frozen):
         return next((block for block in self.blocks if block.name == self.default), self.blocks[0])
 
 
-class Limits(_Frozen):
+class Limits(Frozen):
     """How large a team may grow."""
 
     max_agents: PositiveInt = 12
     """In all blocks of all layers."""
+    max_samples: PositiveInt = 32
+    """`n` of one agent."""
     max_layers: PositiveInt = 6
     """In the team."""
     max_prompt_chars: PositiveInt = 4000
-    """Of the role and instructions of an agent, and of a layer's task."""
+    """Of the role and instructions of an agent together, of a layer's task, and of a block's `when`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What is wrong with a team.
-
-    Attributes:
-        code: A short type: `cycle`, `unknown-agent`, `oversize`, ...
-        where: The place, by names: `layer solve: block trio: agent b`.
-        why: What was found, and what was expected.
-    """
-
-    code: str
-    where: str
-    why: str
-
-    def __str__(self) -> str:
-        return f"{self.code} at {self.where}: {self.why}"
-
-
-class TeamSpec(_Frozen):
+class TeamSpec(Frozen):
     """A layered team of agents that answers one kind of question.
 
     >>> solver = AgentSpec(name="solver", output=Schema(kind="number"))
@@ -181,8 +207,13 @@ class TeamSpec(_Frozen):
     @model_validator(mode="after")
     def _well_formed(self) -> Self:
         for problem in problems(self):
-            raise ValueError(str(problem))
+            raise ValueError(problem)
         return self
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied.__dict__.pop("hash", None)  # `model_copy` may go on to change fields
+        return copied
 
     @property
     def key(self) -> str:
@@ -204,10 +235,9 @@ class TeamSpec(_Frozen):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            message = first["msg"].removeprefix("Value error, ")
-            raise SpecError(f"{where}: {place}" if place else where, first.get("type"), message) from None
+            problem = first_problem(error, _KEYS)
+            found, _, expected = problem.why.partition(", expected ")
+            raise SpecError(": ".join(filter(None, (where, problem.where))), found, expected) from error
 
     def agents(self) -> tuple[AgentSpec, ...]:
         """Return all agents of all blocks, layer by layer."""
@@ -229,15 +259,19 @@ class TeamSpec(_Frozen):
         if not layer.reads:
             at = self.layers.index(layer)
             return (self.layers[at - 1].name,) if at else ()
-        return tuple(name for name in layer.reads if name != INPUT)
+        return tuple(other.name for other in self.layers if other.name in layer.reads)
 
 
 def placeholders(text: str) -> frozenset[str]:
-    """Return the names in braces; a brace that opens nothing counts as the name `{`."""
+    """Return the names in braces, with a conversion or format that follows one (`question!r`).
+
+    A brace that opens or closes nothing counts as the name `{`; a doubled brace is text.
+    """
     try:
-        return frozenset(name for _, name, _, _ in string.Formatter().parse(text) if name is not None)
+        parts = [part for part in string.Formatter().parse(text) if part[1] is not None]
     except ValueError:
         return frozenset("{")
+    return frozenset(f"{name}{'!' * bool(kind)}{kind or ''}{':' * bool(form)}{form}" for _, name, form, kind in parts)
 
 
 def yields(block: Block) -> Schema:
@@ -245,7 +279,124 @@ def yields(block: Block) -> Schema:
     return block.aggregate.output or block.agents[-1].output
 
 
+_KEYS = [
+    key for model in (TeamSpec, LayerSpec, Block, AgentSpec, Aggregator, Schema, Limits) for key in model.model_fields
+]
+
+
 def problems(team: TeamSpec) -> Iterator[Problem]:
     """Yield what is wrong with a team, the most basic first; nothing where it is well formed."""
+    for check in (_empty, repeated, _oversize, _misread, _uncombined, _misworded, _unanswered):
+        yield from check(team)
+
+
+def repeated(team: TeamSpec) -> Iterator[Problem]:
+    """Yield a problem for each name that two things share, so that an edit of it could mean either."""
+    scopes: list[tuple[str, str, list[str]]] = [("team", "layer", [INPUT, *(layer.name for layer in team.layers)])]
+    scopes += [(f"layer {layer.name}", "block", [block.name for block in layer.blocks]) for layer in team.layers]
+    scopes += [("team", "agent", [agent.name for agent in team.agents()])]
+    for where, what, names in scopes:
+        for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+            yield Problem("duplicate-name", where, f"{what} {name!r} twice, expected a name that is not taken")
+
+
+def _at(layer: LayerSpec, block: Block | None = None, agent: AgentSpec | None = None) -> str:
+    named = (("layer", layer), ("block", block), ("agent", agent))
+    return ": ".join(f"{what} {one.name}" for what, one in named if one is not None)
+
+
+def _empty(team: TeamSpec) -> Iterator[Problem]:
     if not team.layers:
         yield Problem("empty", "team", "no layer, expected one or more")
+    for layer in team.layers:
+        if not layer.task.strip():
+            yield Problem("empty", _at(layer), "no task, expected a sentence")
+        if not layer.blocks:
+            yield Problem("empty", _at(layer), "no block, expected one or more")
+        for block in layer.blocks:
+            if not block.agents:
+                yield Problem("empty", _at(layer, block), "no agent, expected one or more")
+    for layer, block, agent in team.places():
+        if not agent.role.strip():
+            yield Problem("empty", _at(layer, block, agent), "no role, expected who the agent is")
+
+
+def _oversize(team: TeamSpec) -> Iterator[Problem]:
+    most = team.limits
+    sizes = [("team", len(team.layers), "layers", most.max_layers), ("team", len(team.agents()), "agents",
+             most.max_agents)]  # fmt: skip
+    for layer in team.layers:
+        sizes.append((_at(layer), len(layer.task), "characters of task", most.max_prompt_chars))
+        sizes += [(_at(layer, block), len(block.when), "characters of when", most.max_prompt_chars)
+                  for block in layer.blocks]  # fmt: skip
+    for layer, block, agent in team.places():
+        where, told = _at(layer, block, agent), len(agent.role) + len(agent.instructions)
+        sizes.append((where, told, "characters of role and instructions", most.max_prompt_chars))
+        sizes.append((where, agent.n, "samples", most.max_samples))
+    for where, size, what, limit in sizes:
+        if size > limit:
+            yield Problem("oversize", where, f"{size} {what}, expected {limit} at most")
+
+
+def _misread(team: TeamSpec) -> Iterator[Problem]:
+    earlier: list[str] = []
+    later = [layer.name for layer in team.layers]
+    for layer in team.layers:
+        for name in layer.reads:
+            if name in later:
+                which = "itself" if name == layer.name else f"{name!r}, a later layer"
+                yield Problem("cycle", _at(layer), f"reads {which}, expected earlier layers")
+            elif name != INPUT and name not in earlier:
+                known = nearest(name, [*earlier, INPUT])
+                yield Problem("missing-producer", _at(layer), f"reads {name!r}, which is no layer, expected {known}")
+        if layer.default and layer.default not in [block.name for block in layer.blocks]:
+            known = nearest(layer.default, [block.name for block in layer.blocks])
+            yield Problem("unknown-block", _at(layer), f"default {layer.default!r}, expected {known}")
+        earlier.append(later.pop(0))
+
+
+def _uncombined(team: TeamSpec) -> Iterator[Problem]:
+    """Yield blocks whose agents do not answer with what their aggregator combines."""
+    for layer in team.layers:
+        for block in filter(lambda block: block.agents, layer.blocks):
+            kind, kinds = block.aggregate.kind, {agent.output.kind for agent in block.agents}
+            agents, where = block.agents, _at(layer, block)
+            if kind == "single" and len(agents) > 1:
+                yield Problem("invalid", where, f"{len(agents)} agents under single, expected one, or another kind")
+            if kind in ("single", "chain") and any(agent.n > 1 for agent in agents):
+                yield Problem("invalid", where, f"n above 1 under {kind}, expected 1: it uses one output an agent")
+            if kind in ("majority", "debate") and "text" in kinds:
+                found = f"{kind} over outputs of kind text"
+                yield Problem("missing-producer", where, f"{found}, expected a kind that can be compared")
+            if kind == "code_filter" and kinds != {"code"}:
+                found = f"code_filter over outputs of kind {', '.join(sorted(kinds))}"
+                yield Problem("missing-producer", where, f"{found}, expected code")
+            if kind in ("majority", "debate", "best_of") and any(a.output != agents[0].output for a in agents):
+                yield Problem("missing-producer", where, f"agents under {kind} differ in output, expected one schema")
+
+
+def _misworded(team: TeamSpec) -> Iterator[Problem]:
+    for layer in team.layers:
+        for block in layer.blocks:
+            if len(block.when.splitlines()) > 1:
+                yield Problem("invalid", _at(layer, block), "lines in when, expected one line")
+    for layer, block, agent in team.places():
+        for name in sorted(placeholders(agent.instructions) - {*PLACEHOLDERS}):
+            found = "a lone brace" if name == "{" else f"{{{name}}}"
+            allowed = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
+            why = f"{found} in instructions, expected {allowed}, and doubled braces where braces are meant"
+            yield Problem("unknown-placeholder", _at(layer, block, agent), why)
+
+
+def _unanswered(team: TeamSpec) -> Iterator[Problem]:
+    for layer in team.layers[-1:]:
+        for block in filter(lambda block: block.agents, layer.blocks):
+            got = yields(block)
+            if got != team.answer:
+                why = f"the last layer yields {_told(got)}, expected the team's answer, {_told(team.answer)}"
+                yield Problem("missing-producer", _at(layer, block), why)
+
+
+def _told(schema: Schema) -> str:
+    names = ", ".join(schema.options or schema.fields)
+    return f"{schema.kind} ({names})" if names else schema.kind

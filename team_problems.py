@@ -1,0 +1,67 @@
+"""What can be wrong with a team or with an edit of one, in one line each. Imports no folder; must not know teams."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ValidationError
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a team.
+
+    Attributes:
+        code: A short type: `empty`, `duplicate-name`, `oversize`, `missing-producer`, `cycle`, `unknown-block`,
+            `unknown-placeholder`, `invalid`; patches know more (`team_edits.apply`).
+        where: The place, by names: `layer solve: block trio: agent b`.
+        why: What was found and what was expected: `... , expected ...`.
+    """
+
+    code: str
+    where: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.code} at {self.where}: {self.why}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `X?` for the known name nearest to `word`, or all of them where none is near."""
+    names = list(dict.fromkeys(known))
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"{close[0]}?" if close else f"one of {', '.join(names)}" if names else "none: there is nothing to name"
+
+
+def first_problem(error: ValidationError, keys: Iterable[str]) -> Problem:
+    """Return the first thing that pydantic refused; a choice that it does not know comes with the nearest one.
+
+    Args:
+        error: Where a validator raised `ValueError(Problem(...))`, that problem is returned.
+        keys: Names of all fields, for those that it does not know.
+    """
+    first = error.errors()[0]
+    kind, got, context = first["type"], first["input"], first.get("ctx", {})
+    inner = context.get("error")
+    if isinstance(inner, ValueError) and inner.args and isinstance(inner.args[0], Problem):
+        return inner.args[0]
+    expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if kind == "literal_error":
+        expected = nearest(one_line(str(got)), _quoted(context["expected"]))
+    elif kind == "union_tag_invalid":
+        got, expected = context["tag"], nearest(context["tag"], _quoted(context["expected_tags"]))
+    elif kind == "extra_forbidden":
+        got, expected = first["loc"][-1], "a known key: " + nearest(str(first["loc"][-1]), keys)
+    shown = f"a {type(got).__name__}" if isinstance(got, dict | list | tuple | BaseModel) else one_line(str(got))
+    return Problem("invalid", one_line(".".join(str(part) for part in first["loc"])), f"{shown}, expected {expected}")
+
+
+def one_line(text: str, most: int = 100) -> str:
+    """Return text on one line of at most `most` characters, with a mark where it was cut, and no lone surrogates."""
+    line = " ".join(text.encode(errors="replace").decode().split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def _quoted(text: str) -> list[str]:
+    return re.findall(r"'([^']*)'", text)
