@@ -27,6 +27,14 @@ class Problem:
         return f"{self.code} at {self.where}: {self.why}"
 
 
+_MAPPING = "no mapping", "one"
+_SAID = {
+    "missing": ("nothing", "a value"), "model_type": _MAPPING, "model_attributes_type": _MAPPING,
+    "dict_type": _MAPPING, "union_tag_not_found": ("no op", "the name of an edit"),
+}  # fmt: skip
+"""Found and expected, where pydantic speaks of its own workings."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return `X?` for the known name nearest to `word`, or all of them where none is near."""
     names = list(dict.fromkeys(known))
@@ -54,6 +62,7 @@ def first_problem(error: ValidationError, keys: Iterable[str]) -> Problem:
     elif kind == "extra_forbidden":
         got, expected = first["loc"][-1], "a known key: " + nearest(str(first["loc"][-1]), keys)
     shown = f"a {type(got).__name__}" if isinstance(got, dict | list | tuple | BaseModel) else one_line(str(got))
+    shown, expected = _SAID.get(kind, (shown, expected))
     return Problem("invalid", one_line(".".join(str(part) for part in first["loc"])), f"{shown}, expected {expected}")
 
 

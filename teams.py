@@ -31,7 +31,6 @@ INPUT = "input"
 """What a layer names to read the item's question and nothing of the layers before it."""
 PLACEHOLDERS = ("question", "input", "task")
 """What instructions may hold in braces: the item's question, what the layer reads, the layer's task."""
-TOOLS = ("python",)
 
 Kind = Literal["text", "word", "number", "option", "boolean", "code", "values"]
 Selector = Literal["static", "random", "llm", "rule"]
@@ -235,7 +234,7 @@ class TeamSpec(Frozen):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            problem = first_problem(error, _KEYS)
+            problem = first_problem(error, KEYS)
             found, _, expected = problem.why.partition(", expected ")
             raise SpecError(": ".join(filter(None, (where, problem.where))), found, expected) from error
 
@@ -279,9 +278,8 @@ def yields(block: Block) -> Schema:
     return block.aggregate.output or block.agents[-1].output
 
 
-_KEYS = [
-    key for model in (TeamSpec, LayerSpec, Block, AgentSpec, Aggregator, Schema, Limits) for key in model.model_fields
-]
+KEYS = [key for model in Frozen.__subclasses__() for key in model.model_fields]
+"""Every field of a team, for those who meant one of them."""
 
 
 def problems(team: TeamSpec) -> Iterator[Problem]:
