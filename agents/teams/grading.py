@@ -1,0 +1,205 @@
+"""Free text graded by a judge: beside a reference answer with the judges of a panel, or alone under a rubric.
+
+Knows chat models and judges; must not know ledgers or teams.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, ClassVar
+
+from jinja2 import Environment, StrictUndefined
+from pydantic import BaseModel, ConfigDict
+
+from ...candidates import JudgeNetwork
+from ...errors import SpecError
+from ...graphs import Node, Upper
+from ...models.chat import CallFailed, ChatModel, Message, Sampling
+from ...records import JSON, digest
+from ..judges.decision import Ballot, Ballots, decide
+from ..judges.network import ORDERS
+from ..judges.tasks import Pair, PickLetter, Question, WriteReview
+from ..judges.wording import Wording, fenced
+from .score import Score, tail
+
+ANY_TEXT = "It does what is asked, wholly and correctly; it is clear, coherent and well written."
+"""The rubric of an item that has none."""
+HIGHEST = 10.0
+"""Of a grade; 0 is the lowest."""
+
+_GRADE = re.compile(r"^[\s>*_`#-]*score[\s*_`]*[:=][\s*_`]*(\d{1,2}(?:\.\d+)?)\s*(?:/\s*10)?[\s*_`.]*$", re.IGNORECASE)
+
+
+class Written(BaseModel):
+    """A text, what it was written for and what a good one has; `value` is None where no answer could be read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    question: str
+    rubric: str
+    value: str | None
+
+
+@dataclass(frozen=True)
+class Grade:
+    """Asks for a few sentences and a grade from 0 to 10, and once more for the grade alone where there is none."""
+
+    max_tokens: int = 512
+    name: ClassVar[str] = "team-grade"
+    version: ClassVar[int] = 1
+    output: ClassVar[type[BaseModel]] = Score
+    repair_tokens: ClassVar[int] = 8
+    repair: ClassVar[str] = "Reply with the score alone, a number from 0 to 10, in this form:\nScore: <number>"
+
+    @property
+    def spec(self) -> JSON:
+        """Prompt hash and tokens."""
+        return {"prompt": digest([_template(), self.repair]), "max_tokens": self.max_tokens}
+
+    async def run(self, given: Written, model: ChatModel, seed: int) -> Score:
+        """Return the grade over 10, with what was said for it; 0 for an answer that could not be read, unasked.
+
+        Raises:
+            CallFailed: `Unparsable`: neither the answer nor its repair holds a grade.
+        """
+        if given.value is None:
+            return Score(score=0.0, feedback="No answer could be read: expected a text.")
+        messages = _asked(given)
+        reply = await model.generate(messages, Sampling(max_tokens=self.max_tokens))
+        found = grade(reply.text, given.value)
+        if found is None:
+            said: list[Message] = [
+                {"role": "assistant", "content": reply.text}, {"role": "user", "content": self.repair},
+            ]  # fmt: skip
+            repaired = await model.generate([*messages, *said], Sampling(max_tokens=self.repair_tokens))
+            found = grade(repaired.text) if "core" in repaired.text else grade(f"Score: {repaired.text}")
+            if found is None:
+                raise CallFailed("Unparsable", f"no grade in {reply.text[-60:]!r}, nor in {repaired.text[:40]!r}")
+        told = "\n".join(line for line in reply.text.splitlines() if not _GRADE.match(line)).strip()
+        return Score(score=found / HIGHEST, feedback=f"A judge gives it {found:g} of 10. {tail(told)}".strip())
+
+    async def upper(self, given: Written, model: ChatModel) -> Upper:
+        """Return the price of a grade and its repair; nothing where there is no answer."""
+        if given.value is None:
+            return Upper(0)
+        prompt = await model.count_tokens([*_asked(given), {"role": "user", "content": self.repair}])
+        return Upper(2, 2 * prompt + self.max_tokens + 8, self.max_tokens + self.repair_tokens)
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Makes a score of the ballots between an answer and its reference; free."""
+
+    network: JudgeNetwork
+    name: ClassVar[str] = "team-compare"
+    version: ClassVar[int] = 1
+    output: ClassVar[type[BaseModel]] = Score
+
+    @property
+    def spec(self) -> JSON:
+        """The network."""
+        return self.network.key
+
+    async def run(self, given: Ballots, model: object, seed: int) -> Score:
+        """Return one half where the answer is as good as the reference, 1 where it is better beyond doubt.
+
+        Raises:
+            CallFailed: the judge did not answer in both orders.
+        """
+        if not given.expected:
+            return Score(score=0.0, feedback="No answer could be read: expected a text.")
+        decision = decide(given, self.network)
+        if decision.margin is None:
+            raise CallFailed("Empty", f"{len(given.cast)} of {given.expected} ballots: {decision.reason}")
+        widest = 1.0 if self.network.scoring == "letters" else 9.0
+        better = {"model1": "better than", "model2": "worse than", "tie": "as good as"}[decision.label or "tie"]
+        feedback = f"A judge holds it {better} the reference (margin {decision.margin:+.2f} of {widest:g})."
+        return Score(score=min(1.0, max(0.0, (1 + decision.margin / widest) / 2)), feedback=feedback)
+
+    async def upper(self, given: Ballots, model: object) -> Upper:
+        """Return nothing: no model is called."""
+        return Upper(0)
+
+
+def graded(question: str, rubric: str | None, answer_id: str, judge: str) -> list[Node]:
+    """Return the node that grades a text under a rubric."""
+
+    def feed(outputs: Mapping[str, Any]) -> Written:
+        return Written(question=question, rubric=rubric or ANY_TEXT, value=outputs[answer_id].value)
+
+    return [Node("score", Grade(), feed, (answer_id,), judge, label="grade")]
+
+
+def compared(question: str, reference: str, answer_id: str, judge: str, network: JudgeNetwork) -> list[Node]:
+    """Return the calls that compare a text with a reference, in both orders, and the score of what they say.
+
+    Raises:
+        SpecError: the network is more than one layer of given angles.
+    """
+    if network.depth > 1 or network.roles != "given" or network.stop != "none" or network.samples > 1:
+        raise SpecError("loss: judge network", network.key, "one layer of given angles, each asked once")
+    wording = Wording()
+    task: Any = PickLetter(wording, network.family)
+    if network.scoring == "text":
+        task = WriteReview(wording, network.family, False, network.temperature, network.max_tokens)
+
+    def asked(order: str, angle: str) -> Any:
+        def feed(outputs: Mapping[str, Any]) -> Question:
+            answer = outputs[answer_id].value or ""
+            first, second = (answer, reference) if order == "12" else (reference, answer)
+            return Question(pair=Pair(query=question, first=first, second=second), angles=(angle,))
+
+        return feed
+
+    places = [(index, angle, order) for index, angle in enumerate(network.angles) for order in ORDERS]
+    calls = [
+        Node(
+            f"score/{index}/{order}", task, asked(order, angle), (answer_id,), judge, required=False,
+            label=f"{angle} {order}",
+        )
+        for index, angle, order in places
+    ]  # fmt: skip
+
+    def ballots(outputs: Mapping[str, Any]) -> Ballots:
+        if outputs[answer_id].value is None:
+            return Ballots(cast=(), expected=0)
+        cast = [
+            Ballot.of(outputs[f"score/{index}/{order}"], 1, index, angle, judge, order)
+            for index, angle, order in places
+            if f"score/{index}/{order}" in outputs
+        ]
+        return Ballots(cast=tuple(cast), expected=len(places))
+
+    return [*calls, Node("score", Compare(network), ballots, (answer_id, *(node.id for node in calls)))]
+
+
+def grade(reply: str, material: str = "") -> float | None:
+    """Return the last grade that a judge gave of its own; None where it gave none.
+
+    Args:
+        reply: The judge's text.
+        material: What was graded: a line that stands in it is a quotation.
+    """
+    quoted = {line.strip() for line in material.splitlines()}
+    found = [
+        float(match[1])
+        for line in reply.splitlines()
+        if (match := _GRADE.match(line)) and line.strip() not in quoted and float(match[1]) <= HIGHEST
+    ]
+    return found[-1] if found else None
+
+
+def _asked(given: Written) -> list[Message]:
+    environment = Environment(undefined=StrictUndefined, autoescape=False)  # text for a model, fenced; no web page
+    values = {"question": fenced(given.question), "answer": fenced(given.value or ""), "rubric": given.rubric}
+    return [{"role": "user", "content": environment.from_string(_template()).render(values)}]
+
+
+@cache
+def _template() -> str:
+    return (files(__package__) / "prompts" / "grade.txt").read_text(encoding="utf-8").strip()
+
+
+__all__ = ["ANY_TEXT", "Compare", "Grade", "Written", "compared", "grade", "graded"]

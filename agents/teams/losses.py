@@ -1,0 +1,244 @@
+"""Losses: the nodes that score an answer against its item, and say what was expected and what was got.
+
+Numbers, options, words, booleans and named values are compared in place, for nothing. Programs are run against the
+item's hidden tests, free text is put before a judge. An answer that could not be read scores 0 and says so; tests or
+a judge that cannot be asked fail their node, and are no score. The feedback may hold the gold answer: it is for
+training items alone. Knows items and judges; must not know teams or ledgers.
+
+Source: ANN, arXiv 2506.09046, scores answers by task; the closeness, shares and wording are ours.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from ...candidates import NETWORKS, JudgeNetwork
+from ...errors import SpecError
+from ...graphs import Node, Upper
+from ...records import JSON
+from ...teams import Kind
+from .grading import compared, graded
+from .items import REFERENCE, TaskItem
+from .matching import boolean, label, number, same_number, same_value, values_said, words
+from .score import Score, tail
+
+SCORE = "score"
+"""Id of the node whose output is the score."""
+WHAT: dict[Kind, str] = {
+    "number": "a number", "option": "the label of an option", "word": "a word or a short text",
+    "boolean": "yes or no", "code": "a program", "values": "named values", "text": "a text",
+}  # fmt: skip
+"""What is expected, as feedback says it."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Compared(_Frozen):
+    """An answer beside the gold one: `value` is None where none could be read, and `text` is what was said then."""
+
+    kind: Kind
+    gold: JSON
+    options: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    value: str | None
+    text: str = ""
+
+
+class Program(_Frozen):
+    """A program and the tests that it has to pass; `text` is what was said where there is no program."""
+
+    program: str | None
+    setup: str
+    tests: tuple[str, ...]
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Match:
+    """Compares an answer with the gold one; free."""
+
+    name: ClassVar[str] = "team-match"
+    version: ClassVar[int] = 1
+    spec: ClassVar[JSON] = None
+    output: ClassVar[type[BaseModel]] = Score
+
+    async def run(self, given: Compared, model: object, seed: int) -> Score:
+        """Return 1 or 0, for named values the share that is right."""
+        return matched(given)
+
+    async def upper(self, given: Compared, model: object) -> Upper:
+        """Return nothing: no model is called."""
+        return Upper(0)
+
+
+def matched(given: Compared) -> Score:
+    """Return how an answer of an exact kind compares with the gold one."""
+    if given.value is None:
+        return _unread(given.kind, _gold(given), given.text)
+    if given.kind == "values":
+        return _matched_values(given.gold, given.value)
+    got: JSON
+    if given.kind == "number":
+        got = number(given.value)
+        right = got is not None and same_number(float(given.gold), got)
+    elif given.kind == "option":
+        got = label(given.value, given.options, given.labels)
+        right = got == given.gold
+    elif given.kind == "boolean":
+        got = boolean(given.value)
+        right = got is given.gold
+    else:
+        got, right = given.value, words(given.value) == words(given.gold)
+    if right:
+        return Score(score=1.0, feedback=f"Right: {_gold(given)}.")
+    shown = tail(given.value, 200)
+    if got is None:
+        return Score(score=0.0, feedback=f"Expected {_gold(given)}, got {shown!r}, which is not {WHAT[given.kind]}.")
+    return Score(score=0.0, feedback=f"Expected {_gold(given)}, got {shown}.")
+
+
+def _matched_values(gold: Mapping[str, JSON], value: str) -> Score:
+    said = values_said(gold, value)
+    wrong = [name for name, got in said.items() if got is None or not same_value(gold[name], got)]
+    if not wrong:
+        return Score(score=1.0, feedback=f"Right: all {len(gold)} values.")
+    told = [f"{name}: expected {gold[name]}, got {_said(said[name])}" for name in wrong]
+    share = (len(gold) - len(wrong)) / len(gold)
+    return Score(score=share, feedback=f"{len(gold) - len(wrong)} of {len(gold)} values right. {'; '.join(told)}.")
+
+
+def _said(text: str | None) -> str:
+    return "nothing of that name" if text is None else repr(tail(text, 200))
+
+
+def _unread(kind: Kind, gold: str, text: str) -> Score:
+    """Return the score of an answer that could not be read."""
+    said = f"the answer ended: {tail(text)}" if text.strip() else "the answer was empty"
+    wanted = f"{WHAT[kind]}, {gold}" if gold else WHAT[kind]
+    return Score(score=0.0, feedback=f"No answer could be read: expected {wanted}; {said}")
+
+
+def _gold(given: Compared) -> str:
+    """Return the gold answer as feedback tells it."""
+    if given.kind == "option":
+        return f"{given.gold} ({given.options[given.labels.index(given.gold)]})"
+    if given.kind == "boolean":
+        return "yes (true)" if given.gold else "no (false)"
+    if given.kind == "values":
+        return ", ".join(f"{name} = {value}" for name, value in given.gold.items())
+    return f"{given.gold:.12g}" if isinstance(given.gold, float) else str(given.gold)
+
+
+class Checked(Protocol):
+    """What became of a program's tests."""
+
+    @property
+    def passed(self) -> Sequence[bool]:
+        """Whether each test passed, in order."""
+        ...
+
+    @property
+    def error(self) -> str:
+        """What the first failing one raised, or the end of stderr."""
+        ...
+
+
+class Sandbox(Protocol):
+    """Where programs are run: apart from this process, and limited."""
+
+    async def check(self, program: str, tests: Sequence[str], setup: str = "") -> Checked:
+        """Return which tests a program passes; each is tried.
+
+        Raises:
+            CallFailed: the program could not be run at all.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class RunTests:
+    """Runs a program against its tests in a sandbox; the score is the share that pass."""
+
+    name: ClassVar[str] = "team-tests"
+    version: ClassVar[int] = 1
+    spec: ClassVar[JSON] = None
+    output: ClassVar[type[BaseModel]] = Score
+
+    async def run(self, given: Program, model: Sandbox, seed: int) -> Score:
+        """Return the share of tests that pass; 0 where there is no program, and nothing is run then.
+
+        Raises:
+            CallFailed: the sandbox could not run it.
+        """
+        if given.program is None or not given.program.strip():
+            return _unread("code", "", given.text)
+        checked = await model.check(given.program, given.tests, given.setup)
+        return tested(given.tests, checked.passed, checked.error)
+
+    async def upper(self, given: Program, model: object) -> Upper:
+        """Return nothing: a sandbox takes no tokens."""
+        return Upper(0)
+
+
+def tested(tests: Sequence[str], passed: Sequence[bool], error: str) -> Score:
+    """Return the share of tests that passed, the first that did not, and what it raised."""
+    right = sum(passed)
+    if right == len(tests):
+        return Score(score=1.0, feedback=f"All {len(tests)} tests pass.")
+    failing = next(test for test, ok in zip(tests, passed, strict=True) if not ok)
+    told = f"{right} of {len(tests)} tests pass. Failing: {tail(failing)}"
+    return Score(score=right / len(tests), feedback=f"{told}\n{tail(error)}".strip())
+
+
+def score_node(
+    item: TaskItem, answer_id: str, *, scorer_model: str = "sandbox", judge_model: str = "",
+    network: JudgeNetwork = NETWORKS["single"],
+) -> list[Node]:  # fmt: skip
+    """Return the nodes that score the answer of the node `answer_id`; the last has the id `score`.
+
+    Args:
+        item: What was asked.
+        answer_id: A node whose output has a `value`, None where no answer could be read, and a `text`.
+        scorer_model: Name of the sandbox that runs programs.
+        judge_model: Name of the chat model that judges free text.
+        network: How it judges beside a reference: one layer of given angles.
+
+    Raises:
+        SpecError: the item is free text and there is no judge.
+    """
+    if item.kind == "text":
+        if not judge_model:
+            raise SpecError(f"loss of item {item.id}", "no judge", "a judge model: free text is compared by nothing")
+        if isinstance(item.gold, dict):
+            return compared(item.question, item.gold[REFERENCE], answer_id, judge_model, network)
+        return graded(item.question, item.gold, answer_id, judge_model)
+    if item.kind == "code":
+        return [Node(SCORE, RunTests(), _program(item, answer_id), (answer_id,), scorer_model, label="tests")]
+    return [Node(SCORE, Match(), _comparison(item, answer_id), (answer_id,), label="match")]
+
+
+def _comparison(item: TaskItem, answer_id: str) -> Any:
+    def feed(outputs: Mapping[str, Any]) -> Compared:
+        answer = outputs[answer_id]
+        said = answer.text if answer.value is None else ""
+        return Compared(
+            kind=item.kind, gold=item.gold, options=item.options, labels=item.labels, value=answer.value, text=said
+        )
+
+    return feed
+
+
+def _program(item: TaskItem, answer_id: str) -> Any:
+    def feed(outputs: Mapping[str, Any]) -> Program:
+        answer = outputs[answer_id]
+        said = "" if answer.value else answer.text  # no part of the key where there is a program
+        return Program(program=answer.value, setup=item.setup, tests=item.tests, text=said)
+
+    return feed
+
+
+__all__ = ["SCORE", "Checked", "Compared", "Match", "Program", "RunTests", "Sandbox", "matched", "score_node", "tested"]
