@@ -63,7 +63,7 @@ class TaskItem(_Frozen):
     entry_point: str = ""
     """The function that a program must define, where `kind` is `code`."""
     setup: str = ""
-    """Code that runs before the program: imports, and what the question gives."""
+    """Code that runs before the program, and before the tests: imports, and what the question gives."""
     visible: tuple[str, ...] = ()
     """Tests that agents may see, each a piece of code that raises where it fails."""
     tests: tuple[str, ...] = ()

@@ -176,7 +176,8 @@ class RunTests:
         """
         if given.program is None or not given.program.strip():
             return _unread("code", "", given.text)
-        checked = await model.check(given.program, given.tests, given.setup)
+        program = f"{given.setup}\n\n{given.program}" if given.setup else given.program
+        checked = await model.check(program, given.tests, given.setup)
         return tested(given.tests, checked.passed, checked.error)
 
     async def upper(self, given: Program, model: object) -> Upper:

@@ -1,0 +1,155 @@
+"""Items that teams answer, from JSON lines, checked before anything runs. Must not know models or teams.
+
+A file holds items in our plain format, or rows of a public set by their own field names (GSM8K, MultiArith, AddSub,
+AQuA, MBPP, HumanEval, BIG-Bench Hard, DABench, Creative Writing).
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ...agents.teams.items import TaskItem, task_item
+from ...errors import DataError, SpecError
+from ...records import digest, generator
+from .team_sets import set_item, with_options
+
+SHIPPED = ("code", "numbers", "options", "words", "booleans", "values", "writing")
+"""Sets that come with Plait, wherever it is installed; `plait:code` and so on names one."""
+FIELDS = ("question", "kind", "gold", "options", "entry_point", "setup", "visible", "tests", "files")
+"""Of the plain format; a row may also carry an `id`, for people: items are known by their content."""
+
+_TABLES = "dabench_tables"
+
+
+def load_items(source: str | Path, limit: int | None = None, seed: int = 0) -> list[TaskItem]:
+    """Read items, one JSON object a line; blank lines are skipped, and an item that comes twice is kept once.
+
+    Args:
+        source: A file, or `plait:NAME` for a set that comes with Plait. `FILE#NAME` keeps the rows whose `task` or
+            `split` is NAME: a task of BIG-Bench Hard, a split of MBPP.
+        limit: Keep so many, drawn by the seed and left in the file's order; a larger limit keeps these too.
+        seed: Of that draw.
+
+    Raises:
+        DataError: the file is missing, empty or not UTF-8, or a row is no item; the error names file and line.
+        SpecError: the limit is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise SpecError("limit", limit, "1 or more")
+    path, part = _path(str(source))
+    table = cache(_reader(path.parent))
+    found: dict[str, TaskItem] = {}
+    parts: set[str] = set()
+    for number, row in _rows(path, str(source)):
+        named = {str(row[key]) for key in ("task", "split") if key in row}
+        parts |= named
+        if part and part not in named:
+            continue
+        item = _item(row, f"{source}:{number}", table)
+        found.setdefault(item.id, item)
+    if not found:
+        expected = f"a task or split among {', '.join(sorted(parts)) or 'none'}" if part else "one or more, one a line"
+        raise DataError(str(source), "no item", expected)
+    return _drawn(list(found.values()), limit, seed)
+
+
+def items_digest(items: Sequence[TaskItem]) -> str:
+    """Return the digest of items in their order: equal digests mean equal data."""
+    return digest([item.id for item in items])
+
+
+def _drawn(items: list[TaskItem], limit: int | None, seed: int) -> list[TaskItem]:
+    if limit is None or limit >= len(items):
+        return items
+    order = list(range(len(items)))
+    generator(seed, "team-items", 0).shuffle(order)
+    return [items[at] for at in sorted(order[:limit])]
+
+
+def _path(source: str) -> tuple[Path, str]:
+    """Return the file of a source, and the task or split that is asked for."""
+    if source.startswith("plait:"):
+        name = source.removeprefix("plait:")
+        if name not in SHIPPED:
+            raise DataError("data", source, f"a set that comes with Plait: plait:{', plait:'.join(SHIPPED)}")
+        return Path(str(files("plait") / "data" / "team" / f"{name}.jsonl")), ""
+    whole = Path(source)
+    if "#" not in source or whole.is_file():
+        return whole, ""
+    file, _, part = source.rpartition("#")
+    return Path(file), part
+
+
+def _item(row: Mapping[str, Any], where: str, table: Callable[[str], str]) -> TaskItem:
+    try:
+        item = _plain(row, table) if "kind" in row else set_item(row, table)
+    except DataError:
+        raise
+    except SpecError as error:
+        raise DataError(f"{where}: {error.where}", error.got, error.expected) from error
+    if item is None:
+        expected = f"an item ({', '.join(FIELDS)}; the first two are needed) or a row of a set that is known"
+        raise DataError(where, sorted(row), expected)
+    return item
+
+
+def _plain(row: Mapping[str, Any], table: Callable[[str], str]) -> TaskItem:
+    """Return an item of our own format."""
+    strange = sorted(set(row) - {*FIELDS, "id"})
+    if strange:
+        raise SpecError(strange[0], row[strange[0]], f"a field among {', '.join(FIELDS)}")
+    values = {name: row[name] for name in FIELDS if name in row}
+    question, options = values.pop("question", ""), values.get("options", ())
+    if isinstance(question, str) and isinstance(options, list) and all(isinstance(one, str) for one in options):
+        question = with_options(question, tuple(options))
+    if isinstance(values.get("files"), list):
+        values["files"] = [
+            {"name": Path(file).name, "text": table(file)} if isinstance(file, str) else file
+            for file in values["files"]
+        ]
+    return task_item(question, values.pop("kind"), values.pop("gold", None), **values)
+
+
+def _reader(folder: Path) -> Callable[[str], str]:
+    """Return what reads a file that a row names: beside the rows, or in the folder of a set's tables."""
+
+    def read(name: str) -> str:
+        places = [folder / name, folder / _TABLES / name]
+        for place in places:
+            if place.is_file():
+                try:
+                    return place.read_text(encoding="utf-8")
+                except (OSError, UnicodeDecodeError) as error:
+                    raise SpecError("file", name, f"a readable UTF-8 file: {type(error).__name__}") from error
+        raise SpecError("file", name, f"a file in {folder} or its {_TABLES}")
+
+    return read
+
+
+def _rows(path: Path, source: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) of each line that is not blank."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON strings may hold U+2028
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(source, type(error).__name__, "a readable UTF-8 file of JSON lines") from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield number, _object(line, f"{source}:{number}")
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
+    try:
+        values = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(where, line[:60], f"a JSON object ({error.msg} at column {error.colno})") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        raise DataError(where, line[:60], "a JSON object of numbers and depth that can be read") from error
+    if not isinstance(values, dict):
+        raise DataError(where, line[:60], "a JSON object")
+    return values
+
+
+__all__ = ["FIELDS", "SHIPPED", "items_digest", "load_items"]
