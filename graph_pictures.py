@@ -15,7 +15,7 @@ def mermaid(graph: Graph) -> str:
     """Return the graph as a Mermaid flow chart, top down."""
     names = {id_: f"n{number}" for number, id_ in enumerate(graph.nodes)}
     lines = ["flowchart TD"]
-    lines += [f'  {names[id_]}["{_escaped("<br/>".join(_lines(graph, id_)))}"]' for id_ in graph.nodes]
+    lines += [f'  {names[id_]}["{escaped("<br/>".join(_lines(graph, id_)))}"]' for id_ in graph.nodes]
     lines += [f"  {names[above]} --> {names[below]}" for above, below in graph.dag.edges]
     for kind, colour in COLOURS.items():
         members = [names[id_] for id_ in graph.nodes if _kind(graph, id_) == kind]
@@ -72,6 +72,6 @@ def _kind(graph: Graph, id_: str) -> str:
     return "paid" if state.paid else "found"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Return text that Mermaid shows as it is: quotes and markup of its own as entities."""
     return re.sub(r'["#;{}\[\]|`]', lambda match: f"#{ord(match[0])};", text)
