@@ -33,7 +33,7 @@ USEFUL, HARMFUL, CHECKED, FAMILY = 0.10, -0.05, 0.08, 0.15
 POISON: dict[Harm, float] = {"neutral": 0.0, "mild": -0.02, "harsh": -0.05}
 POISONS = 240
 """Phrases of each harm, beside the vocabulary: a run of 200 patches needs no phrase twice."""
-FAMILIES: dict[str, tuple[str, str]] = {"A": ("figures", "reckoner"), "B": ("letters", "reader")}
+FAMILIES: dict[str, tuple[str, str]] = {"A": ("figures", "reckoner"), "B": ("letters", "speller")}
 """By family: the word that its questions hold (and a block's `when` may), and the role that suits it."""
 UNCHECKED = -1
 """What a wrong answer lacks when every useful phrase is there and nobody has checked it."""

@@ -7,9 +7,13 @@ odds of scripted_team_odds.py, call by call; the same world behind prompts is in
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from plait.records import JSON
+from plait.agents.teams.items import TaskItem
+from plait.records import JSON, Outcome, Scored
+from plait.search.base import Search
+from plait.search.textual_trials import Critique, Forward, Repair, TextualTrial
 from plait.teams import AgentSpec, Block, LayerSpec, TeamSpec
 from plait.tests.scripted_team import Phrases, Quest, World, uniform
+from plait.tests.scripted_team_critic import STEADY, Aim, Habits, Poison, critique, poisoned, read_patch, repair
 from plait.tests.scripted_team_odds import majority, suited, told
 
 
@@ -126,3 +130,63 @@ def _combined(block: Block, spoken: Sequence[Said]) -> Said:
         f"scripted teams combine by single, chain and majority, not by {kind}"
     )
     return spoken[majority([one.answer for one in spoken])] if kind == "majority" else spoken[-1]
+
+
+class Player:
+    """Answers the trials of a search over teams, one world's items behind them.
+
+    Attributes:
+        forwards: Passes played so far, each once however often it is asked for.
+    """
+
+    def __init__(
+        self, world: World, items: Sequence[TaskItem], habits: Habits = STEADY, poison: Poison | None = None
+    ) -> None:
+        self.world, self.habits, self.poison = world, habits, poison
+        self.quests = {item.id: quest for item, quest in zip(items, world.quests(items), strict=True)}
+        self.forwards = 0
+
+    def evaluate(self, trial: TextualTrial) -> Outcome:
+        """Return the outcome of a trial."""
+        if isinstance(trial, Forward):
+            self.forwards += 1
+            return Scored(self._play(trial.team, trial.item, trial.sample, trial.resample).values())
+        if isinstance(trial, Critique):
+            return Scored(critique(self.world, self._wrong(trial), trial.scope))
+        return Scored(read_patch(self._repair(trial)))
+
+    def run(self, search: Search, at_once: int = 64) -> Search:
+        """Run a search to its end."""
+        while not search.done:
+            for trial in search.ask(at_once):
+                search.tell(trial, self.evaluate(trial.candidate))
+        return search
+
+    def accuracy(self, team: TeamSpec, items: Sequence[str]) -> float:
+        """Return the share of `items`, by id, that `team` answers rightly."""
+        return sum(self._play(team, item).right for item in items) / len(items)
+
+    def _play(self, team: TeamSpec, item: str, sample: int = 0, resample: str = "") -> Played:
+        return play(self.world, team, self.quests[item], sample, resample)
+
+    def _wrong(self, trial: Critique) -> list[tuple[str, str, int | None]]:
+        """Return the wrong answers of the passes shown: of a chain's agents the last, whose answer it was."""
+        rows = []
+        for item, sample in trial.shown:
+            played = self._play(trial.team, item, sample)
+            ends = {(one.layer, one.agent) for one in played.said}
+            for layer in trial.team.layers:
+                for block in layer.blocks:
+                    if block.aggregate.kind == "chain":
+                        ends -= {(layer.name, agent.name) for agent in block.agents[:-1]}
+            wrong = [one for one in played.said if not one.right and (one.layer, one.agent) in ends]
+            rows += [(one.layer, one.agent, one.lacks) for one in wrong if not played.right]
+        return rows
+
+    def _repair(self, trial: Repair) -> str:
+        finding = trial.finding
+        aim = Aim(finding.layer, finding.agent, finding.kind, finding.text)
+        key = f"{trial.team.hash} {trial.index} {trial.attempt}"
+        if self.poison:
+            return poisoned(self.world, trial.team, aim, key, self.poison, trial.index)
+        return repair(self.world, trial.team, aim, key, self.habits)
