@@ -1,0 +1,272 @@
+"""The inside of the sandbox: handed to a bare interpreter as text; imports nothing of Plait and little else.
+
+The first process is the keeper. It reads its job, starts the program in a second process under the limits, watches
+it, and says how it ended. The second runs the program and then its tests in the same interpreter. Both report lines
+of JSON to the descriptor in argv[1].
+
+The job comes on stdin: eight bytes of length, a marshalled dictionary, then one token a test. A token is read only
+once its test has passed, and reading it back is the one way to say so: a program that ends early never gets there.
+"""
+
+from __future__ import annotations
+
+import _signal as signal  # what signal wraps; enum, typing, json and types double the time to start
+import builtins
+import marshal
+import os
+import resource
+import sys
+import time
+from _json import encode_basestring_ascii as quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+TOKEN = 16
+"""Bytes of a token."""
+TICK = 0.05
+"""Seconds between two looks at processes, memory and files."""
+LONGEST = 1000
+"""Characters of a detail."""
+COMPARE = "__compare__"
+"""What tests call in place of a comparison; `sandbox_asserts` writes it."""
+HEAP_TYPE = 1 << 9
+METHODS = ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__contains__")
+SIGNS: dict[str, Callable[[Any, Any], Any]] = {
+    "==": lambda a, b: a == b, "!=": lambda a, b: a != b, "<": lambda a, b: a < b, "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b, ">=": lambda a, b: a >= b, "in": lambda a, b: a in b, "not in": lambda a, b: a not in b,
+}  # fmt: skip
+
+
+def tell(events: int, **fields: str | float) -> None:
+    """Write one event."""
+    said = (f'"{name}": {quoted(value) if isinstance(value, str) else value}' for name, value in fields.items())
+    os.write(events, ("{" + ", ".join(said) + "}\n").encode())
+
+
+def whole(source: int, size: int) -> bytes:
+    """Return exactly `size` bytes; fewer where the source ends."""
+    got = b""
+    while len(got) < size and (part := os.read(source, size - len(got))):
+        got += part
+    return got
+
+
+def main() -> None:
+    """Read the job, start the program, keep it."""
+    events = int(sys.argv[1])
+    os.set_inheritable(events, False)
+    job = marshal.loads(whole(0, int.from_bytes(whole(0, 8), "big")))
+    job["folder"] = os.getcwd()
+    tokens = os.dup(0)
+    if job["stdin"]:
+        given = os.memfd_create("stdin")
+        os.write(given, job["stdin"])
+        os.lseek(given, 0, os.SEEK_SET)
+    else:
+        given = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(given, 0)
+    os.close(given)
+    tell(events, started=1)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    child = os.fork()
+    if child:
+        os.close(tokens)
+        keep(events, job, child)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    for name, most in job["limits"].items():
+        kind = getattr(resource, name)
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (most, most) if hard == resource.RLIM_INFINITY else (min(most, hard),) * 2)
+    play(events, job, tokens)
+
+
+def keep(events: int, job: dict[str, Any], child: int) -> NoReturn:
+    """Watch the program until it ends or breaks a limit; say which, and end everything."""
+    end = time.monotonic() + job["seconds"]
+    while True:
+        ended, status, used = os.wait4(child, os.WNOHANG)
+        reason = broken(job) or ("Timeout" if not ended and time.monotonic() >= end else "")
+        if reason:
+            tell(events, stopped=reason)
+        if ended:
+            tell(events, ended=os.waitstatus_to_exitcode(status), cpu=used.ru_utime + used.ru_stime)
+        if reason or ended:
+            break
+        signal.sigtimedwait({signal.SIGCHLD}, min(TICK, max(0.001, end - time.monotonic())))
+    if os.getpid() != 1:  # else the namespace ends with its first process, and all that is in it
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)
+
+
+def broken(job: dict[str, Any]) -> str:
+    """Return the limit that the run as a whole has broken, or ""."""
+    if job["watched"]:
+        numbers = [name for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+        if len(numbers) > job["processes"]:
+            return "Processes"
+        if sum(map(resident, numbers)) > job["memory"]:
+            return "Memory"
+    left = job["files"]
+    folders = [job["folder"]]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    left -= 1
+                    if left < 0:
+                        return "Files"
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+        except OSError:  # removed, or closed to us, while it was looked at: the next look or the removal finds it
+            continue
+    return ""
+
+
+def resident(number: str) -> int:
+    """Return the bytes that a process holds in memory; 0 once it has ended."""
+    try:
+        with open(f"/proc/{number}/statm", "rb") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError):
+        return 0
+
+
+def play(events: int, job: dict[str, Any], tokens: int) -> None:
+    """Run the program, and its tests where it has some."""
+    kept = dict(builtins.__dict__)  # what Python's own names mean, whatever the program does to them
+    module = type(sys)("__main__" if job["tests"] is None else "program")
+    sys.modules[module.__name__] = module
+    sys.argv = ["program.py"]
+    sys.path.extend(job["packages"])
+    sys.path.insert(0, job["folder"])
+    builtins.exit = builtins.quit = sys.exit  # type: ignore[attr-defined]
+    try:
+        exec(compile(job["program"], "program.py", "exec"), module.__dict__)
+    except BaseException as error:
+        builtins.__dict__.update(kept)
+        tell(events, raised=type(error).__name__, detail=described(error))
+        if isinstance(error, SystemExit) and job["tests"] is None:
+            raise
+        shown(error, job["program"])
+        sys.exit(1)
+    if job["tests"] is not None:
+        sys.settrace(None)
+        sys.setprofile(None)
+        builtins.__dict__.update(kept)
+        check(events, job, tokens, module.__dict__, kept)
+
+
+def check(events: int, job: dict[str, Any], tokens: int, program: dict[str, Any], kept: dict[str, Any]) -> None:
+    """Run the tests one after another; hand back the token of each that holds, say what is wrong with the others."""
+    names = {name: value for name, value in program.items() if name not in kept or name == job["entry_point"]}
+    compared: list[str] = []
+    names.update({"__builtins__": kept, "__name__": "tests", COMPARE: comparison(compared)})
+    try:
+        exec(compile(job["setup"], "setup.py", "exec"), names)
+    except BaseException as error:
+        tell(events, raised=type(error).__name__, detail=f"setup of the tests: {described(error)}"[:LONGEST])
+        os._exit(1)
+    for place, test in enumerate(job["tests"]):
+        compared.clear()
+        try:
+            exec(compile(test, "test.py", "exec"), names)
+        except BaseException as error:
+            whole(tokens, TOKEN)
+            detail = described(error)
+            if type(error) is AssertionError and compared:
+                detail = f"{detail}: not so: {compared[-1]}"
+            tell(events, test=place, raised=type(error).__name__, detail=detail[:LONGEST])
+        else:
+            tell(events, test=place, token=whole(tokens, TOKEN).hex())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # the program closed it
+            continue
+    os._exit(0)
+
+
+def comparison(compared: list[str]) -> Callable[..., Any]:
+    """Return what stands in tests for a comparison: plain values are never compared by a method of the program's own.
+
+    Args:
+        compared: Where the last comparison that did not hold is told.
+    """
+
+    def compare(signs: tuple[str, ...], *values: Any) -> Any:
+        own = [programs_own(value) for value in values]
+        if any(own) and not all(own):
+            raise AssertionError("a plain value is compared by a method that the program wrote")
+        result: Any = True
+        for sign, first, second in zip(signs, values, values[1:], strict=False):
+            result = SIGNS[sign](first, second)
+            if result is False:
+                compared.append(f"{short(first)} {sign} {short(second)}")
+            if len(signs) > 1 and not result:
+                break
+        return result
+
+    return compare
+
+
+def programs_own(value: object) -> bool:
+    """Whether comparing `value`, or anything that it holds, runs a method of a class that the program made."""
+    todo, seen = [value], set()
+    while todo:
+        each = todo.pop()
+        kind = type(each)
+        for base in type.__dict__["__mro__"].__get__(kind):
+            if any(name in base.__dict__ for name in METHODS):
+                if base.__flags__ & HEAP_TYPE and not known(base):
+                    return True
+                break
+        if id(each) not in seen:
+            seen.add(id(each))
+            for holder in (list, tuple, set, frozenset, dict):
+                if issubclass(kind, holder):
+                    todo.extend(holder.__iter__(each))
+            if issubclass(kind, dict):
+                todo.extend(dict.values(each))
+    return False
+
+
+def known(kind: type) -> bool:
+    """Whether a class is found where it says it is, in a module other than the program."""
+    module = sys.modules.get(kind.__module__)
+    return kind.__module__ != "program" and module is not None and module.__dict__.get(kind.__name__) is kind
+
+
+def short(value: object) -> str:
+    """Return `value` in a line, or its type where it cannot be shown."""
+    try:
+        text = repr(value)
+    except BaseException:
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def described(error: BaseException) -> str:
+    """Return type and message of an error."""
+    try:
+        said = str(error)
+    except BaseException:  # the program's own __str__
+        said = ""
+    return f"{type(error).__name__}: {said}"[:LONGEST] if said else type(error).__name__
+
+
+def shown(error: BaseException, program: str) -> None:
+    """Write the traceback as Python would, from the program on."""
+    import linecache
+    import traceback
+
+    lines = program.splitlines(keepends=True)
+    linecache.cache["program.py"] = (len(program), None, lines, "program.py")
+    inside = error.__traceback__.tb_next if error.__traceback__ else None
+    traceback.print_exception(type(error), error, inside)
+
+
+if __name__ == "__main__":
+    main()
