@@ -1,0 +1,187 @@
+"""The words that critic and repair are sent: templates in files, written from what is given and from nothing else.
+
+Every text of others is quoted line by line and cut to its bound. Knows messages and teams; must not know models or
+graphs.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from functools import cached_property, partial
+from typing import Any
+
+from pydantic import BaseModel
+
+from ...models.chat import Message
+from ...records import JSON
+from ...team_edits import patch_schema
+from ...teams import PLACEHOLDERS, TeamSpec
+from .fitting import Shown, fitted, newest
+from .gradient_given import KINDS, Bounds, CritiqueGiven, Finding, RepairGiven, Sample, Step
+from .wording import Wording
+
+FILES = ("critic", "overview", "critique", "repairer", "repair", "edits", "reask")
+"""Templates of the backward pass; a file is called `team_NAME.txt`."""
+
+
+class GradientWording(Wording):
+    """The templates of the backward pass, by default those that come with Plait; a file that `folder` lacks is ours.
+
+    Its hash is its own: another wording of critiques leaves the forward pass as it was.
+    """
+
+    def critique(self, given: CritiqueGiven, bounds: Bounds) -> list[Message]:
+        """Return the call that asks what went wrong.
+
+        Raises:
+            SpecError: the bound on the whole prompt leaves no room.
+        """
+        return self._call("critic", partial(self._critique, given, bounds), bounds)
+
+    def repair(self, given: RepairGiven, bounds: Bounds, *, schema: bool) -> list[Message]:
+        """Return the call that asks for a patch; `schema`: show the JSON schema, for models that are not held to it.
+
+        Raises:
+            SpecError: the bound on the whole prompt leaves no room.
+        """
+        return self._call("repairer", partial(self._repair, given, bounds, schema), bounds)
+
+    def reask(self, error: str) -> str:
+        """Return what is said to a model whose answer could not be used."""
+        return self.render("reask", error=error)
+
+    def _call(self, system: str, render: Any, bounds: Bounds) -> list[Message]:
+        told = self.render(system)
+        prompt = fitted(lambda shown: f"{told}\n{render(shown)}", bounds.total, f"prompt of the {system}")
+        return [{"role": "system", "content": told}, {"role": "user", "content": prompt[len(told) + 1 :]}]
+
+    def _critique(self, given: CritiqueGiven, bounds: Bounds, shown: Shown) -> str:
+        samples = [sample.model_copy(update={"trace": _within(sample, bounds.steps)}) for sample in given.shown]
+        return self.render(
+            "critique", overview=self._overview(given.team, shown), samples=samples, statistics=given.statistics,
+            scope=given.scope, layers=[layer.name for layer in given.team.layers], output=bounds.output, shown=shown,
+        )  # fmt: skip
+
+    def _repair(self, given: RepairGiven, bounds: Bounds, schema: bool, shown: Shown) -> str:
+        name, part = _part(given.team, given.finding)
+        alpha, beta = given.weights.get("alpha", 1.0), given.weights.get("beta", 0.5)
+        edits = self.render(
+            "edits", ops=given.edits or OPS, limits=given.team.limits,
+            placeholders=", ".join(f"{{{name}}}" for name in PLACEHOLDERS),
+        )  # fmt: skip
+        return self.render(
+            "repair", overview=self._overview(given.team, shown), given=given, part=part, part_name=name, edits=edits,
+            alpha=_weight(alpha), other_alpha=_weight(1 - alpha), beta=_weight(beta), other_beta=_weight(1 - beta),
+            memory=newest(given.memory, bounds.entries, bounds.memory), critique=bounds.critique,
+            schema=_text(edits_schema(given.edits)) if schema else "", shown=shown,
+        )  # fmt: skip
+
+    def _overview(self, team: TeamSpec, shown: Shown) -> str:
+        return self.render("overview", team=team, shown=shown)
+
+    @cached_property
+    def _texts(self) -> dict[str, str]:
+        return {f"team_{name}.txt": self._text(f"team_{name}.txt") for name in FILES}
+
+
+def edits_schema(ops: Collection[str] = ()) -> dict[str, JSON]:
+    """Return the JSON schema of a patch of the named edits, without titles and notes; none named: of any.
+
+    `op` is required in each: a model that is held to the schema would else be free to leave out what tells edits apart.
+    """
+    whole = patch_schema()
+    defs: dict[str, dict[str, Any]] = {name: _bare(one) for name, one in whole["$defs"].items()}
+    edits = {one["properties"]["op"]["const"]: name for name, one in defs.items() if "op" in one.get("properties", {})}
+    for name in edits.values():
+        defs[name]["required"] = ["op", *defs[name].get("required", [])]
+    chosen = [name for op, name in edits.items() if not ops or op in ops]
+    items = {"anyOf": [{"$ref": f"#/$defs/{name}"} for name in chosen]}
+    rows = {"type": "array", "items": items, "minItems": 1, "maxItems": 3}
+    return {
+        "type": "object", "properties": {"rationale": {"type": "string"}, "edits": rows},
+        "required": ["rationale", "edits"], "additionalProperties": False,
+        "$defs": {name: defs[name] for name in defs if name in _reached(chosen, defs)},
+    }  # fmt: skip
+
+
+def critique_schema(team: TeamSpec) -> dict[str, JSON]:
+    """Return the JSON schema of a critique of `team`: its findings name layers and agents that there are."""
+    agents = [agent.name for agent in team.agents()]
+    finding = {
+        "layer": {"enum": [*(layer.name for layer in team.layers), ""]}, "agent": {"enum": [*agents, None]},
+        "kind": {"enum": list(KINDS)}, "text": {"type": "string"},
+    }  # fmt: skip
+    rows = {"type": "array", "items": _object(finding), "maxItems": 3}
+    return _object({"critique": {"type": "string"}, "findings": rows})
+
+
+def _object(properties: Mapping[str, JSON]) -> dict[str, JSON]:
+    return {"type": "object", "properties": dict(properties), "required": [*properties], "additionalProperties": False}
+
+
+def _bare(schema: Any, *, names: bool = False) -> Any:
+    """Return a schema without what no validator needs; `names`: its keys are names of properties."""
+    if isinstance(schema, list):
+        return [_bare(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    dropped = () if names else ("title", "description", "discriminator", "default")
+    return {key: _bare(one, names=key == "properties") for key, one in schema.items() if key not in dropped}
+
+
+def _reached(names: Collection[str], defs: Mapping[str, Any]) -> set[str]:
+    """Return the definitions that `names` need."""
+    reached: set[str] = set()
+    waiting = [*names]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            text = _text(defs[name])
+            waiting += [other for other in defs if f'"#/$defs/{other}"' in text]
+    return reached
+
+
+OPS: tuple[str, ...] = tuple(
+    one["properties"]["op"]["const"] for one in patch_schema()["$defs"].values() if "op" in one.get("properties", {})
+)
+"""Every edit there is."""
+
+
+def _part(team: TeamSpec, finding: Finding) -> tuple[str, str]:
+    """Return what a finding is about, by name and as JSON: its agent, else its layer, else all layers."""
+    for _, _, agent in team.places():
+        if agent.name == finding.agent:
+            return f"Agent {agent.name}", _json(agent)
+    layer = team.layer(finding.layer)
+    if layer is not None:
+        return f"Layer {layer.name}", _json(layer)
+    return "The layers", "\n".join(map(_json, team.layers))
+
+
+def _json(value: BaseModel) -> str:
+    return json.dumps(value.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False)
+
+
+def _text(value: JSON) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _within(sample: Sample, most: int) -> list[Step | str]:
+    """Return the calls of an item that are shown; a text in place of those that are not."""
+    steps: list[Step | str] = [*sample.trace]
+    if len(steps) <= most:
+        return steps
+    head = most - most // 2
+    return [*steps[:head], f"[... {len(steps) - most} calls left out ...]", *steps[len(steps) - most // 2 :]]
+
+
+def _weight(value: float) -> str:
+    """Return a weight as people write it.
+
+    >>> _weight(1 - 0.7)
+    '0.3'
+    """
+    return f"{value:.3g}"
+
+
+__all__ = ["FILES", "OPS", "GradientWording", "critique_schema", "edits_schema"]
