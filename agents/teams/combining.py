@@ -1,0 +1,161 @@
+"""The calls that aggregators make beside their agents': a choice among outputs, a run of visible examples.
+
+Knows chat models and sandboxes; must not know graphs, ledgers or teams.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from ...graphs import Upper
+from ...models.chat import ChatModel, Sampling
+from ...records import JSON, canonical
+from .parsing import read_object
+from .selection import answered
+from .wording import Wording
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Candidates(_Frozen):
+    """Outputs to choose from, as they are shown, and the place of each among the block's outputs."""
+
+    prompt: str
+    places: tuple[int, ...]
+
+
+class Chosen(_Frozen):
+    """The place of the chosen output, why, and whether the answer named none of those shown."""
+
+    place: int
+    reason: str = ""
+    bad: bool = False
+
+
+@dataclass(frozen=True)
+class ChooseBest:
+    """Asks a model which of several outputs is best; one output is chosen without a call."""
+
+    wording: Wording
+    max_tokens: int = 256
+    name: ClassVar[str] = "team-choose"
+    version: ClassVar[int] = 1
+    output: ClassVar[type[BaseModel]] = Chosen
+
+    @property
+    def spec(self) -> JSON:
+        """Tokens and prompt hash."""
+        return {"max_tokens": self.max_tokens, "prompts": self.wording.hash}
+
+    async def run(self, given: Candidates, model: ChatModel, seed: int) -> Chosen:
+        """Return the choice; the earliest output where the answer names none.
+
+        Raises:
+            CallFailed: the call gave no answer; an answer without text is a bad one.
+        """
+        if len(given.places) < 2:
+            return Chosen(place=given.places[0] if given.places else 0, reason="nothing to choose from")
+        sampling = Sampling(max_tokens=self.max_tokens, schema=_SCHEMA)
+        text = await answered(model, self.wording.messages(given.prompt), sampling)
+        found = read_object(text) or {}
+        number = _number(found.get("answer", text))
+        if number is None or not 1 <= number <= len(given.places):
+            return Chosen(place=min(given.places), bad=True)
+        reason = found.get("reason")
+        return Chosen(place=given.places[number - 1], reason=reason if isinstance(reason, str) else "")
+
+    async def upper(self, given: Candidates, model: ChatModel) -> Upper:
+        """Return the price of one call; nothing where there is no choice."""
+        if len(given.places) < 2:
+            return Upper(0)
+        return Upper(1, await model.count_tokens(self.wording.messages(given.prompt)), self.max_tokens)
+
+
+_SCHEMA = canonical(
+    {
+        "type": "object",
+        "properties": {"reason": {"type": "string"}, "answer": {"type": "integer"}},
+        "required": ["reason", "answer"],
+        "additionalProperties": False,
+    }
+)
+
+
+def _number(said: object) -> int | None:
+    """Return the whole number that is said, alone or as the only one in a text."""
+    found = re.findall(r"\d+", str(said))
+    return int(found[0]) if len(found) == 1 and len(found[0]) < 6 else None
+
+
+class Example(_Frozen):
+    """A program, what runs before it, and the examples that its agent was shown; None where there is no program."""
+
+    program: str | None
+    setup: str
+    examples: tuple[str, ...]
+
+
+class Passed(_Frozen):
+    """Whether a program passes all its examples."""
+
+    passed: bool
+    error: str = ""
+
+
+class Checked(Protocol):
+    """What became of a program's tests."""
+
+    @property
+    def all_pass(self) -> bool:
+        """Whether all held."""
+        ...
+
+    @property
+    def detail(self) -> str:
+        """What went wrong first, in a line."""
+        ...
+
+
+class Checks(Protocol):
+    """Where tests are run: apart from this process, and limited."""
+
+    async def check(self, program: str, tests: Sequence[str], setup: str = "") -> Checked:
+        """Return which tests a program passes.
+
+        Raises:
+            CallFailed: the program could not be run at all.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class TryExamples:
+    """Runs a program on the examples that its agent was shown; never on any other test."""
+
+    name: ClassVar[str] = "team-examples"
+    version: ClassVar[int] = 1
+    spec: ClassVar[JSON] = None
+    output: ClassVar[type[BaseModel]] = Passed
+
+    async def run(self, given: Example, model: Checks, seed: int) -> Passed:
+        """Return whether all examples pass; no program passes none, and nothing is run for it.
+
+        Raises:
+            CallFailed: the sandbox could not run it.
+        """
+        if given.program is None:
+            return Passed(passed=False)
+        checked = await model.check(given.program, given.examples, given.setup)
+        return Passed(passed=checked.all_pass, error=checked.detail)
+
+    async def upper(self, given: Example, model: object) -> Upper:
+        """Return nothing: a sandbox takes no tokens."""
+        return Upper(0)
+
+
+__all__ = ["Candidates", "Checks", "ChooseBest", "Chosen", "Example", "Passed", "TryExamples"]

@@ -1,0 +1,132 @@
+"""The words that agents of teams are sent: templates in files that anybody may edit, known to the ledger by their hash.
+
+The question and the work so far come first and are the same for all agents of a block; role, instructions and the
+form of the answer come last. So a server that keeps prefixes computes the long part once. Knows messages and items;
+must not know graphs or models.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import DictLoader, Environment, StrictUndefined, TemplateError
+
+from ...errors import SpecError
+from ...models.chat import Message
+from ...records import digest
+from ...teams import Schema
+from .items import TaskItem
+
+FILES = (
+    "system", "material", "shown", "agent", "debate", "chain", "synthesize", "choose", "select", "form", "program",
+    "retry",
+)  # fmt: skip
+"""Templates of the forward pass; a file is called `team_NAME.txt`."""
+
+_MARKER = re.compile(r"<(\s*/?\s*(?:question|setup|examples|files|work|answer)\b[^<>\n]*)>", re.IGNORECASE)
+
+
+class Work(NamedTuple):
+    """What an earlier layer came to: the layer's name and the text."""
+
+    by: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Wording:
+    """The templates of a folder, by default those that come with Plait.
+
+    Attributes:
+        folder: Of `team_agent.txt`, `team_form.txt`, ...; a file it lacks is Plait's own.
+
+    Raises:
+        SpecError: the folder does not exist, or a template cannot be read.
+    """
+
+    folder: Path | None = None
+    _own: Path = field(default_factory=lambda: Path(str(files(__package__) / "prompts")), repr=False)
+
+    def __post_init__(self) -> None:
+        if self.folder is not None and not self.folder.is_dir():
+            raise SpecError("prompts", str(self.folder), "a folder of prompt files")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Send the texts themselves: a folder may not be there, or not the same, where an agent runs."""
+        return {"folder": self.folder, "_own": self._own, "_texts": self._texts}
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 over all templates: another wording is another agent."""
+        return digest(self._texts)
+
+    def messages(self, prompt: str) -> list[Message]:
+        """Return the call that sends a rendered prompt."""
+        return [{"role": "system", "content": self.render("system")}, {"role": "user", "content": prompt}]
+
+    def material(self, item: TaskItem, work: Sequence[Work], task: str) -> str:
+        """Return what all agents of a block are shown: the item, what earlier layers came to, the layer's task."""
+        return self.render(
+            "material", question=fenced(item.question), setup=fenced(item.setup),
+            visible=[fenced(test) for test in item.visible], files=[fenced(file.name) for file in item.files],
+            work=[Work(fenced(one.by), fenced(one.text)) for one in work], task=task,
+        )  # fmt: skip
+
+    def shown(self, texts: Sequence[str], own: int = 0) -> str:
+        """Return answers of colleagues, numbered from 1; `own` is the reader's, 0 for none."""
+        return self.render("shown", texts=[fenced(text) for text in texts], own=own)
+
+    def form(self, schema: Schema, *, program: bool = False, files: Sequence[str] = ()) -> str:
+        """Return how an answer must be written; `program`: as a program that prints it."""
+        name, more = ("program", {"files": files}) if program else ("form", {})
+        return self.render(name, kind=schema.kind, options=schema.options, fields=schema.fields, **more)
+
+    def render(self, name: str, **values: Any) -> str:
+        """Return the text of `team_NAME.txt`.
+
+        Raises:
+            SpecError: it is no Jinja template of the names it is given.
+        """
+        try:
+            return self._templates.get_template(f"team_{name}.txt").render(values).strip()
+        except TemplateError as error:
+            raise SpecError(f"prompts: team_{name}.txt", str(error), "a Jinja template of known names") from error
+
+    @cached_property
+    def _templates(self) -> Environment:
+        # Not a web page: what is sent is text, and what could close its marker is fenced.
+        return Environment(loader=DictLoader(self._texts), undefined=StrictUndefined, autoescape=False)
+
+    @cached_property
+    def _texts(self) -> dict[str, str]:
+        """The files, read once: what the hash covers is what is sent, whoever edits them meanwhile."""
+        return {f"team_{name}.txt": self._text(f"team_{name}.txt") for name in FILES}
+
+    def _text(self, name: str) -> str:
+        for folder in (self.folder, self._own):
+            if folder is not None and (folder / name).is_file():
+                try:
+                    return (folder / name).read_text(encoding="utf-8")
+                except (OSError, UnicodeDecodeError) as error:
+                    raise SpecError(f"prompts: {name}", type(error).__name__, "a readable UTF-8 file") from error
+        raise SpecError("prompts", name, f"a file in {self._own}")
+
+
+def fenced(text: str) -> str:
+    """Return text that neither opens nor closes a marker; all else stays as it is."""
+    return _MARKER.sub(r"[\1]", text).strip()
+
+
+def shortened(text: str, chars: int) -> str:
+    """Return a text of `chars` characters at most, with a mark where its middle was left out."""
+    if len(text) <= chars:
+        return text
+    half = chars // 2
+    return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
+
+
+__all__ = ["FILES", "Wording", "Work", "fenced", "shortened"]
