@@ -8,19 +8,21 @@ training items alone. Knows items and judges; must not know teams or ledgers.
 Source: ANN, arXiv 2506.09046, scores answers by task; the closeness, shares and wording are ours.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
 from ...candidates import NETWORKS, JudgeNetwork
 from ...errors import SpecError
 from ...graphs import Node, Upper
+from ...models.chat import ChatModel
 from ...records import JSON
 from ...teams import Kind
+from ..sandbox import Checked, sandbox_of
 from .grading import compared, graded
-from .items import REFERENCE, TaskItem
+from .items import REFERENCE, InputFile, TaskItem
 from .matching import boolean, label, number, same_number, same_value, values_said, words
 from .score import Score, tail
 
@@ -54,6 +56,8 @@ class Program(_Frozen):
     program: str | None
     setup: str
     tests: tuple[str, ...]
+    entry_point: str
+    files: tuple[InputFile, ...] = ()
     text: str = ""
 
 
@@ -133,32 +137,6 @@ def _gold(given: Compared) -> str:
     return f"{given.gold:.12g}" if isinstance(given.gold, float) else str(given.gold)
 
 
-class Checked(Protocol):
-    """What became of a program's tests."""
-
-    @property
-    def passed(self) -> Sequence[bool]:
-        """Whether each test passed, in order."""
-        ...
-
-    @property
-    def error(self) -> str:
-        """What the first failing one raised, or the end of stderr."""
-        ...
-
-
-class Sandbox(Protocol):
-    """Where programs are run: apart from this process, and limited."""
-
-    async def check(self, program: str, tests: Sequence[str], setup: str = "") -> Checked:
-        """Return which tests a program passes; each is tried.
-
-        Raises:
-            CallFailed: the program could not be run at all.
-        """
-        ...
-
-
 @dataclass(frozen=True)
 class RunTests:
     """Runs a program against its tests in a sandbox; the score is the share that pass."""
@@ -168,7 +146,7 @@ class RunTests:
     spec: ClassVar[JSON] = None
     output: ClassVar[type[BaseModel]] = Score
 
-    async def run(self, given: Program, model: Sandbox, seed: int) -> Score:
+    async def run(self, given: Program, model: ChatModel, seed: int) -> Score:
         """Return the share of tests that pass; 0 where there is no program, and nothing is run then.
 
         Raises:
@@ -176,23 +154,26 @@ class RunTests:
         """
         if given.program is None or not given.program.strip():
             return _unread("code", "", given.text)
+        # What the question gives is there for the program as it is for the tests.
         program = f"{given.setup}\n\n{given.program}" if given.setup else given.program
-        checked = await model.check(program, given.tests, given.setup)
-        return tested(given.tests, checked.passed, checked.error)
+        files = {file.name: file.text.encode() for file in given.files}
+        checked = await sandbox_of(model).check(
+            program, given.tests, given.setup, files=files, entry_point=given.entry_point
+        )
+        return tested(checked)
 
     async def upper(self, given: Program, model: object) -> Upper:
         """Return nothing: a sandbox takes no tokens."""
         return Upper(0)
 
 
-def tested(tests: Sequence[str], passed: Sequence[bool], error: str) -> Score:
-    """Return the share of tests that passed, the first that did not, and what it raised."""
-    right = sum(passed)
-    if right == len(tests):
-        return Score(score=1.0, feedback=f"All {len(tests)} tests pass.")
-    failing = next(test for test, ok in zip(tests, passed, strict=True) if not ok)
-    told = f"{right} of {len(tests)} tests pass. Failing: {tail(failing)}"
-    return Score(score=right / len(tests), feedback=f"{told}\n{tail(error)}".strip())
+def tested(checked: Checked) -> Score:
+    """Return the share of tests that passed, what went wrong first, and the end of stderr."""
+    share = checked.passed / checked.total
+    if checked.all_pass:
+        return Score(score=share, feedback=f"All {checked.total} tests pass.")
+    told = [f"{checked.passed} of {checked.total} tests pass, not all: {checked.detail}", tail(checked.stderr)]
+    return Score(score=share, feedback="\n".join(filter(None, told)))
 
 
 def score_node(
@@ -237,9 +218,12 @@ def _program(item: TaskItem, answer_id: str) -> Any:
     def feed(outputs: Mapping[str, Any]) -> Program:
         answer = outputs[answer_id]
         said = "" if answer.value else answer.text  # no part of the key where there is a program
-        return Program(program=answer.value, setup=item.setup, tests=item.tests, text=said)
+        return Program(
+            program=answer.value, setup=item.setup, tests=item.tests, entry_point=item.entry_point, files=item.files,
+            text=said,
+        )  # fmt: skip
 
     return feed
 
 
-__all__ = ["SCORE", "Checked", "Compared", "Match", "Program", "RunTests", "Sandbox", "matched", "score_node", "tested"]
+__all__ = ["SCORE", "Compared", "Match", "Program", "RunTests", "Score", "matched", "score_node", "tested"]
