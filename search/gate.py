@@ -20,7 +20,7 @@ from .gate_power import ITEM_PART, START, Counts, Odds, chances, walk
 MISSING = 0.1
 """Share of a comparison's items that may lack a score of either team."""
 EQUAL = 1e-9
-"""Scores that differ by less are equal: means of repeats are not exact."""
+"""Scores that differ by less are equal, and so are a p and a level: neither is exact."""
 GAINS = (0.05, 0.10)
 """Changes whose power is told where items are few."""
 
@@ -132,9 +132,8 @@ class Gate:
         choice = self._choose(look, wins, losses, math.fsum(differences))
         if not differences or missing / len(pairs) > MISSING:
             choice = "undecidable"
-        return Verdict(
-            choice, wins, losses, len(differences) - wins - losses, missing, float(sign_p(wins, losses)), look
-        )
+        ties = len(differences) - wins - losses
+        return Verdict(choice, wins, losses, ties, missing, float(sign_p(wins, losses)), look)
 
     def rule(self, look: int, wins: Counts, losses: Counts, lead: Counts = None) -> tuple[Any, Any]:
         """Return whether to keep and whether to drop; of arrays, where to.
@@ -147,7 +146,7 @@ class Gate:
         """
         ahead = wins - losses
         if self.levels:
-            keep = sign_p(wins, losses) <= self.levels[look]
+            keep = sign_p(wins, losses) <= self.levels[look] + EQUAL
         else:
             keep = np.asarray(ahead if lead is None else lead) > EQUAL
         last = look + 1 >= len(self.sizes)
@@ -160,7 +159,7 @@ class Gate:
         the item's.
 
         >>> round(THREE_LOOKS.odds(300, 0.0).kept, 2)
-        0.19
+        0.18
         """
         return _odds(self, n, gain, start, item_part)
 

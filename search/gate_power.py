@@ -12,7 +12,7 @@ from math import sqrt
 from typing import Any, TypeAlias
 
 import numpy as np
-from scipy import signal, special, stats
+from scipy import signal, special
 
 from ..errors import SpecError
 
@@ -20,6 +20,8 @@ START = 0.5
 """Share of items that the incumbent answers rightly."""
 ITEM_PART = 0.5
 """Share of an answer's variance that belongs to the item and not to the call."""
+RARE = 1e-13
+"""Probability under which a pair of counts is let go: below what rounding leaves of it."""
 
 Counts: TypeAlias = Any
 """A count, or an array of counts."""
@@ -61,21 +63,32 @@ def chances(gain: float, start: float = START, item_part: float = ITEM_PART) -> 
 def walk(looks: Sequence[int], win: float, loss: float, rule: Rule) -> Odds:
     """Return what `rule` does over `looks` (items seen at each) with an item won and lost with these probabilities.
 
-    Exact but for rounding: the probability of every pair of counts is carried from look to look.
+    Computed by carrying the probability of every pair of counts from look to look; pairs less likely than `RARE` are
+    let go.
     """
     alive, before = np.ones((1, 1)), 0
     kept = items = 0.0
     for look, size in enumerate(looks):
-        alive = signal.convolve(alive, _counts(size - before, win, loss), method="direct" if size < 50 else "fft")
-        wins, losses = np.indices(alive.shape)
+        reached = signal.convolve(alive, _counts(size - before, win, loss))
+        alive, before = np.zeros_like(reached), size
+        wins, losses = np.nonzero(reached > RARE)
+        chance = reached[wins, losses]
         keep, drop = rule(look, wins, losses)
-        kept += float(alive[keep].sum())
-        items += size * float(alive[keep | drop].sum())
-        alive, before = np.where(keep | drop, 0.0, alive), size
+        kept += float(chance[keep].sum())
+        items += size * float(chance[keep | drop].sum())
+        alive[wins, losses] = np.where(keep | drop, 0.0, chance)
     return Odds(kept, items)
 
 
 def _counts(items: int, win: float, loss: float) -> np.ndarray:
-    """Return [items + 1, items + 1]: the probability of so many wins and so many losses."""
+    """Return [items + 1, items + 1]: the probability of so many wins and so many losses, a trinomial."""
     wins, losses = np.indices((items + 1, items + 1))
-    return stats.binom.pmf(wins, items, win) * stats.binom.pmf(losses, items - wins, loss / (1 - win))
+    possible = wins + losses <= items
+    wins, losses = wins[possible], losses[possible]
+    ties = items - wins - losses
+    ways = special.gammaln(np.arange(items + 1) + 1.0)
+    logs = ways[items] - ways[wins] - ways[losses] - ways[ties]
+    logs += special.xlogy(wins, win) + special.xlogy(losses, loss) + special.xlogy(ties, 1 - win - loss)
+    counts = np.zeros(possible.shape)
+    counts[possible] = np.exp(logs)
+    return counts
