@@ -42,7 +42,7 @@ from ..models.chat import (
 from ..records import JSON
 from .sandbox_asserts import guarded
 from .sandbox_child import LONGEST, TOKEN
-from .sandbox_process import Played, offered, play
+from .sandbox_process import Played, host, offered, play
 
 VERSION = 1
 """Raised whenever a change here may change what a program comes to."""
@@ -136,11 +136,12 @@ class Sandbox:
     allow_network: bool = False
 
     def __post_init__(self) -> None:
-        if not offered()["namespaces"] and not self.allow_network:
+        if not host().namespaces and not self.allow_network:
             raise SpecError(
-                "sandbox", f"no user, network and pid namespaces here ({offered()['problem']})",
+                "sandbox",
+                f"no user, network and pid namespaces ({host().problem})",
                 "a host that offers them, or allow_network: programs can then reach network and processes",
-            )  # fmt: skip
+            )
 
     @property
     def identity(self) -> JSON:
@@ -207,13 +208,14 @@ class Sandbox:
             "files": limits.files,
             "memory": limits.memory_mb << 20,
             "processes": limits.processes,
-            "watched": bool(offered()["proc"]),
+            "watched": host().proc,
+            "capped": host().capped,
             "limits": {
                 "RLIMIT_CPU": limits.cpu_seconds,
                 "RLIMIT_AS": limits.memory_mb << 20,
                 "RLIMIT_FSIZE": limits.file_mb << 20,
                 "RLIMIT_NOFILE": limits.open_files,
-                "RLIMIT_NPROC": limits.processes + 1,  # the keeper is one
+                "RLIMIT_NPROC": limits.processes + 2,  # the keeper, and what started it
                 "RLIMIT_CORE": 0,
             },
         }

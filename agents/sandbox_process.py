@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -25,33 +26,77 @@ INTERPRETER = (sys.executable, "-s", "-P", "-S", "-B", "-X", "utf8")
 out start-up files of site-packages; the packages themselves can be imported."""
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """All that a program finds in its environment."""
-NAMESPACES = (
-    "--user", "--map-current-user", "--net", "--pid", "--fork", "--kill-child=KILL",
-)  # fmt: skip
+NAMESPACES = ("--user", "--map-current-user", "--net", "--pid", "--fork", "--kill-child=KILL")
+NOBODY = 65534
+"""Who programs are where root runs them, and the interpreter is in a place that others can read."""
+NO_ROOT = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs")
 GRACE = 1.0
 """Seconds over its limit after which a run is killed from outside."""
 EVENTS = 2**20
 """Bytes of reports at most; more is no report."""
 
 
-@cache
-def offered() -> dict[str, Any]:
-    """Return what this host offers: `namespaces` (user, network, pid), `proc` (a view of its own processes alone).
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What a host offers.
 
-    `problem` says what was answered where namespaces are missing. Tried once, by starting an interpreter in them.
+    Attributes:
+        namespaces: Whether programs get user, network and pid namespaces.
+        proc: Whether they see no process but their own, and those can be counted.
+        root: Whether programs are root, who may write everywhere and has no limit of processes.
+        nobody: Whether root starts them as a user without rights.
+        command: What starts the interpreter.
+        problem: What was answered where namespaces are missing.
     """
-    problem = "no unshare command (util-linux)"
-    unshare = shutil.which("unshare")
-    for more in (("--mount-proc",), ()) if unshare else ():
-        command = [str(unshare), *NAMESPACES, *more]
+
+    namespaces: bool
+    proc: bool
+    root: bool
+    nobody: bool
+    command: tuple[str, ...]
+    problem: str = ""
+
+    @property
+    def capped(self) -> bool:
+        """Whether processes of root must be, and can be, bounded by the numbers that their namespace gives out."""
+        release = tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
+        return self.root and self.proc and release >= (6, 14)  # before, the number was the whole machine's
+
+
+@cache
+def host() -> Offered:
+    """Return what this host offers; tried once, by starting the interpreter in each way, the strictest first."""
+    unshare, setpriv = shutil.which("unshare"), shutil.which("setpriv")
+    root = os.geteuid() == 0
+    drops = [(setpriv, *NO_ROOT), ()] if root and setpriv else [()]
+    spaces = [(unshare, *NAMESPACES, "--mount-proc"), (unshare, *NAMESPACES)] if unshare else []
+    problem = "" if unshare else "no unshare command (util-linux)"
+    for space in (*spaces, ()):
+        for drop in drops:
+            error = _tried((*drop, *space), inside=bool(space), nobody=bool(drop))
+            if error is None:
+                found = Offered(bool(space), "--mount-proc" in space, root and not drop, bool(drop), (*drop, *space))
+                return found if space else replace(found, problem=problem)
+            problem = problem or error
+    raise SpecError("sandbox", problem, "an interpreter that starts")
+
+
+def _tried(command: Sequence[str], *, inside: bool, nobody: bool) -> str | None:
+    """Return None where `command` starts the interpreter, in a pid namespace if `inside`; else what was answered."""
+    with _folder({}, nobody) as folder:
         tried = subprocess.run(
-            [*command, *INTERPRETER, "-c", "import os; print(os.getpid())"],
-            capture_output=True, env=ENVIRONMENT, stdin=subprocess.DEVNULL, text=True, timeout=60, check=False,
+            [*command, *INTERPRETER, "-c", "import os; print(os.getpid() == 1)"],
+            cwd=folder, capture_output=True, env=ENVIRONMENT, stdin=subprocess.DEVNULL, text=True, timeout=60,
+            check=False,
         )  # fmt: skip
-        if tried.returncode == 0 and tried.stdout.strip() == "1":
-            return {"namespaces": True, "proc": bool(more), "command": [*command], "problem": ""}
-        problem = tried.stderr.strip().splitlines()[-1] if tried.stderr.strip() else f"code {tried.returncode}"
-    return {"namespaces": False, "proc": False, "command": [], "problem": problem}
+    if tried.returncode == 0 and (not inside or tried.stdout.strip() == "True"):
+        return None
+    return tried.stderr.strip().splitlines()[-1] if tried.stderr.strip() else f"code {tried.returncode}"
+
+
+def offered() -> dict[str, Any]:
+    """Return what this host offers, by name: `namespaces`, `proc`, `root`, `nobody`, `command`, `problem`."""
+    return asdict(host())
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +134,8 @@ async def play(job: Sequence[bytes], files: Mapping[str, bytes | Path], seconds:
         CallFailed: `ServerError`: it never started.
     """
     started = time.monotonic()
-    with _folder(files) as folder, _pipe() as (reports, told):
-        command = [*map(str, offered()["command"]), *INTERPRETER, "-c", CHILD, str(told.fileno())]
+    with _folder(files, host().nobody) as folder, _pipe() as (reports, told):
+        command = [*host().command, *INTERPRETER, "-c", CHILD, str(told.fileno())]
         process = await asyncio.create_subprocess_exec(
             *command, cwd=folder, env=ENVIRONMENT, start_new_session=True, pass_fds=[told.fileno()],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -173,7 +218,7 @@ def _events(reported: bytearray) -> Iterator[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _folder(files: Mapping[str, bytes | Path]) -> Iterator[str]:
+def _folder(files: Mapping[str, bytes | Path], nobody: bool) -> Iterator[str]:
     """Make a fresh folder with copies of `files`; it is removed in the end, whatever was put there."""
     for name in files:
         path = PurePosixPath(name)
@@ -185,6 +230,8 @@ def _folder(files: Mapping[str, bytes | Path]) -> Iterator[str]:
             path = Path(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+        for path in (Path(folder), *Path(folder).rglob("*")) if nobody else ():
+            os.chown(path, NOBODY, NOBODY)
         yield folder
     finally:
         shutil.rmtree(folder, onerror=_opened)
