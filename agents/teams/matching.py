@@ -18,8 +18,9 @@ ZERO = 1e-9
 """Absolute difference up to which a number is 0."""
 
 _GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
-_PAIR = re.compile(r"@\s*([\w .%()-]+?)\s*\[(.*?)\](?=\s*(?:$|[@,;}]))", re.DOTALL | re.MULTILINE)
-_LINE = re.compile(r"^\s*[-*]?\s*([\w .%()-]+?)\s*[:=]\s*(.*?)\s*$", re.MULTILINE)
+_PAIR = re.compile(r"@([^@\[\]\n]{1,100})\[(.{0,2000}?)\](?=\s*(?:$|[@,;}]))", re.DOTALL | re.MULTILINE)
+_NAMED = re.compile(r"[\s*-]*([\w .%()-]{1,100})[:=](.*)")
+_NOTHING = frozenset({"", "none", "nothing", "[]", "{}", "()", "n/a"})
 _TRUE, _FALSE = frozenset({"true", "yes", "y", "t"}), frozenset({"false", "no", "n", "f"})
 
 
@@ -67,8 +68,10 @@ def named_values(text: str) -> dict[str, str]:
         read = None
     if isinstance(read, dict):
         return {words(name): _told(value) for name, value in read.items()}
-    found = _PAIR.findall(text) or _LINE.findall(text)
-    return {words(name): value.strip() for name, value in found}
+    pairs = _PAIR.findall(text)
+    # Line by line: one pattern over all of it would try every break between spaces.
+    lines = [match.groups() for line in text.splitlines() if (match := _NAMED.match(line.strip()))]
+    return {words(name): value.strip() for name, value in pairs or lines}
 
 
 def same_number(expected: float, got: float) -> bool:
@@ -83,6 +86,8 @@ def same_value(expected: JSON, got: str) -> bool:
     wanted, given = number(str(expected)), number(got)
     if wanted is not None and given is not None:
         return same_number(wanted, given)
+    if not str(expected).strip():
+        return words(got) in _NOTHING
     return _listed(str(expected)) == _listed(got)
 
 

@@ -7,7 +7,7 @@ first assert) is a visible test; the rest is hidden.
 import ast
 import doctest
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ...agents.teams.items import LABELS, InputFile, TaskItem, task_item
@@ -106,8 +106,12 @@ def _examples(docstring: str, entry: str) -> tuple[str, ...]:
         session = doctest.DocTestParser().get_examples(docstring)
     except ValueError:  # what looks like a session and is none: HumanEval has such docstrings
         session = []
-    pairs = [(example.source, example.want) for example in session if example.want.strip()]
-    pairs = pairs or [match.groups() for line in docstring.splitlines() if (match := _LINE.match(line))]
+    told = [(example.source, example.want) for example in session]
+    lines = [(match[1], match[2]) for line in docstring.splitlines() if (match := _LINE.match(line))]
+    return _asserts(told, entry) or _asserts(lines, entry)
+
+
+def _asserts(pairs: Iterable[tuple[str, str]], entry: str) -> tuple[str, ...]:
     found = (_assertion(call, wanted.strip(), entry) for call, wanted in pairs)
     return tuple(dict.fromkeys(one for one in found if one and one not in _MISPRINTS))
 
