@@ -29,6 +29,7 @@ RECIPES = {
     "judge": "plait.orchestrator.recipes.judge:Judge",
     "compress": "plait.orchestrator.recipes.compress:Compress",
     "compress-decoder": "plait.orchestrator.recipes.compress_decoder:CompressDecoder",
+    "team": "plait.orchestrator.recipes.team:TeamTrainer",
 }
 """Methods by name; a new method is one line here."""
 

@@ -1,0 +1,175 @@
+"""The studies of a team's training as strands: searches, then passes of chosen teams over items held out until then."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+from ...agents.teams.items import TaskItem
+from ...errors import SpecError
+from ...records import Outcome, Scored, Trial, digest
+from ...search.fixed import FixedSearch
+from ...search.splits import Grams, Splits, split_items
+from ...search.textual import TextualSearch
+from ...search.textual_profiles import TextualProfile, textual_profile
+from ...search.textual_trials import Forward
+from ...teams import AgentSpec, Aggregator, Block, LayerSpec, TeamSpec
+from ..ledger import Entry, Ledger
+from ..study import Strand
+from .team_spec import TeamTrainSpec
+
+Told = Sequence[tuple[Trial, Outcome]]
+
+MOST_SAMPLES = 16
+"""Of a best-of-n control."""
+MOST_STATIC = 12
+"""Teams of one block a layer that an oracle chooses among."""
+WARMTH = 0.7
+"""Temperature of samples that should differ."""
+
+
+def profile_of(spec: TeamTrainSpec, name: str) -> TextualProfile:
+    """Return the settings of a search, with what the spec says of them."""
+    return replace(textual_profile(name), memory=spec.memory, redraw_incumbent=spec.redraw)
+
+
+def settled_splits(spec: TeamTrainSpec, items: Sequence[TaskItem], test: Sequence[TaskItem]) -> Splits:
+    """Return which items are for what.
+
+    Raises:
+        SpecError: there are too few, the gate of a search could decide nothing, or a question is on two sides.
+    """
+    sizes = {"train": spec.train, "validation": spec.validation, "confirm": spec.confirm}
+    if not test:
+        sizes["test"] = spec.test
+    questions = {item.id: item.question for item in (*items, *test)}
+    splits = split_items({item.id: item.question for item in items}, sizes, spec.seed)
+    if test:
+        splits = replace(splits, test=tuple(item.id for item in test)[: spec.test or None])
+    splits.check(questions)
+    return splits
+
+
+def leak_check(splits: Splits, items: Mapping[str, TaskItem]) -> Grams:
+    """Return what tells whether a text gives a held-out question away."""
+    return Grams.of(
+        (items[id_].question for id_ in splits.held_out), (items[id_].question for id_ in splits.train)
+    )  # fmt: skip
+
+
+@dataclass
+class Announced:
+    """A search that tells of every step's edits once they are decided.
+
+    Attributes:
+        search: Is asked and told.
+        tell_of: Called with the search and a step's number.
+    """
+
+    search: TextualSearch
+    tell_of: Callable[[TextualSearch, int], None]
+    _announced: int = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether the search is."""
+        return self.search.done
+
+    def ask(self, n: int) -> list[Trial]:
+        """Ask the search."""
+        return self.search.ask(n)
+
+    def tell(self, trial: Trial, outcome: Outcome) -> None:
+        """Tell the search, and of what it has decided."""
+        self.search.tell(trial, outcome)
+        decided = len(self.search.steps) - (not self.search.done)
+        while self._announced < decided:
+            self.tell_of(self.search, self._announced)
+            self._announced += 1
+
+
+def passes(name: str, team: TeamSpec, items: Iterable[str]) -> Strand:
+    """Return one pass of a team over each item."""
+    return Strand(name, FixedSearch([Forward(team, item) for item in items]), "teams")
+
+
+def scores_of(told: Told) -> dict[str, float | None]:
+    """Return scores by item; None where a pass failed."""
+    return {
+        trial.candidate.item: float(outcome.values["score"]) if isinstance(outcome, Scored) else None  # type: ignore[attr-defined]
+        for trial, outcome in told
+    }
+
+
+# -- controls
+
+
+def single(team: TeamSpec, n: int = 1) -> TeamSpec:
+    """Return one agent with a plain prompt; with `n` above 1 that many samples of it, and a majority."""
+    agent = AgentSpec(
+        name="solver", instructions="Work it out and answer.", output=team.answer, n=n,
+        temperature=WARMTH if n > 1 else 0.0, max_tokens=max(agent.max_tokens for agent in team.agents()),
+    )  # fmt: skip
+    kind = Aggregator(kind="majority" if team.answer.kind != "text" else "best_of") if n > 1 else Aggregator()
+    layer = LayerSpec(
+        name="solve", task="Answer the question.", blocks=(Block(name="one", agents=(agent,), aggregate=kind),)
+    )
+    return TeamSpec(layers=(layer,), answer=team.answer, limits=team.limits)
+
+
+def samples_for(tokens: float, of_one: float) -> int:
+    """Return how many samples of one agent the tokens of a team pay for."""
+    return max(2, min(MOST_SAMPLES, round(tokens / of_one))) if of_one else 2
+
+
+def static(team: TeamSpec) -> TeamSpec:
+    """Return the team without selection: each layer's default block."""
+    return fixed(team, [layer.fallback for layer in team.layers])
+
+
+def fixed(team: TeamSpec, blocks: Sequence[Block]) -> TeamSpec:
+    """Return the team with one block a layer."""
+    layers = [
+        layer.model_copy(update={"blocks": (block,), "default": block.name, "selector": "static"})
+        for layer, block in zip(team.layers, blocks, strict=True)
+    ]
+    return team.model_copy(update={"layers": tuple(layers)})
+
+
+def statics(team: TeamSpec) -> list[TeamSpec]:
+    """Return a team for each choice of one block a layer, the first `MOST_STATIC` of them."""
+    found = [fixed(team, blocks) for blocks in product(*(layer.blocks for layer in team.layers))]
+    return found[:MOST_STATIC]
+
+
+# -- once
+
+
+def take_split(
+    ledger: Ledger,
+    run: str,
+    split: str,
+    items: Sequence[str],
+    start: TeamSpec,
+    teams: Sequence[TeamSpec],
+    *,
+    again: bool,
+) -> bool:
+    """Note in the ledger that these teams meet a split; return whether others of this start have met it before.
+
+    Raises:
+        SpecError: they have, and `again` does not allow it.
+    """
+    key = digest(["team-split", split, sorted(items), start.hash])
+    hashes = sorted({team.hash for team in teams})
+    found = ledger.find([key]).get(key)
+    if found is None:
+        ledger.record([Entry(key, "team-split", Scored({"split": split, "teams": hashes}), run)], run)
+        return False
+    if found.outcome.values["teams"] == hashes:
+        return False
+    if not again:
+        raise SpecError(
+            f"team: {split}", "a second pass", f"one pass a study: this start team has met these {len(items)} items "
+            "with another result before; again=true allows it and stamps the report",
+        )  # fmt: skip
+    return True

@@ -1,0 +1,95 @@
+"""What a training run of a team would ask for: calls at least and at most, and the budget below which it is no use."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ...agents.teams.aggregate import planned_calls
+from ...errors import SpecError
+from ...records import JSON
+from ...search.splits import Splits
+from ...search.textual_profiles import TextualProfile
+from ...teams import TeamSpec
+from ..budget import Limits
+from .team_phases import MOST_SAMPLES, profile_of, single, static, statics
+from .team_spec import TeamTrainSpec
+
+FLOOR_STEPS = 3
+"""Steps that a budget must pay for, or training is no use."""
+FLOOR_ITEMS = 32
+"""Items of the gate's first look."""
+LATER = 0.4
+"""Share of a run's seconds that the passes after the search have."""
+
+
+def plan_of(spec: TeamTrainSpec, team: TeamSpec, splits: Splits, notes: Sequence[str]) -> dict[str, JSON]:
+    """Return the calls that a run makes at least and at most, with the start team's size throughout.
+
+    Raises:
+        SpecError: the run's budget of calls is below the floor.
+    """
+    least, most = planned_calls(team)
+    searches = [search_calls(profile_of(spec, name), spec, team, splits) for name in spec.searches]
+    later = later_calls(spec, team, splits)
+    floor = floor_of(spec, team, splits)
+    calls = spec.run.budget_calls
+    if calls is not None and calls < floor:
+        raise SpecError(
+            "team.run.budget_calls", calls,
+            f"{floor} or more: start team on {FLOOR_ITEMS} items, {FLOOR_STEPS} steps, and the confirm split",
+        )  # fmt: skip
+    return {
+        "calls_an_item": least, "calls_an_item_at_most": most, "search_calls_at_most": sum(searches),
+        "later_calls": later, "calls_at_most": sum(searches) + later, "floor": floor,
+        "splits": {name: len(items) for name, items in splits.parts()}, "notes": list(notes),
+    }  # fmt: skip
+
+
+def search_calls(profile: TextualProfile, spec: TeamTrainSpec, team: TeamSpec, splits: Splits) -> int:
+    """Return the calls of a search in which every challenger goes to the last look."""
+    a_pass, layers = planned_calls(team)[0], len(team.layers)
+    validation = min(len(splits.validation), profile.validation or len(splits.validation))
+    batch = len(splits.train) if profile.batch is None else profile.batch
+    if profile.aim == "random":
+        batch = 0
+    proposals = {"whole": 1, "agent": 1, "agents": 1}.get(profile.aim, profile.proposals)
+    repairs = proposals if profile.aim != "agents" else len(team.agents())
+    critics = 0 if profile.aim == "random" else int(profile.whole) + layers * int(profile.local)
+    replays = batch * layers if profile.blame else 0
+    step = (batch + replays) * a_pass + critics + repairs * (1 + profile.reasks) + proposals * validation * a_pass
+    return spec.steps * step + validation * a_pass
+
+
+def later_calls(spec: TeamTrainSpec, team: TeamSpec, splits: Splits) -> int:
+    """Return the calls of start, finals and controls on the confirm and test splits."""
+    a_pass = planned_calls(team)[0]
+    teams: Mapping[str, int] = {
+        "single": planned_calls(single(team))[0], "best-of-n": min(MOST_SAMPLES, max(2, a_pass)),
+        "static": planned_calls(static(team))[0], "oracle": sum(planned_calls(one)[0] for one in statics(team)),
+    }  # fmt: skip
+    an_item = a_pass * (1 + len(spec.searches)) + sum(teams.get(name, 0) for name in spec.controls)
+    if "best-of-n" in spec.controls and "single" not in spec.controls:
+        an_item += teams["single"]
+    return an_item * (len(splits.confirm) + len(splits.test))
+
+
+def floor_of(spec: TeamTrainSpec, team: TeamSpec, splits: Splits) -> int:
+    """Return the fewest calls with which something could be learned and confirmed."""
+    profile, a_pass = profile_of(spec, spec.profile), planned_calls(team)[0]
+    batch = profile.batch or len(splits.train)
+    look = min(FLOOR_ITEMS, len(splits.validation))
+    step = batch * a_pass + 1 + len(team.layers) + profile.proposals + profile.proposals * look * a_pass
+    return look * a_pass + FLOOR_STEPS * step + later_calls(spec, team, splits)
+
+
+def reserved(spec: TeamTrainSpec, team: TeamSpec, splits: Splits) -> Limits:
+    """Return the limits of the searches: what the passes after them need is kept back."""
+    limits, later = spec.run.limits, later_calls(spec, team, splits)
+    whole = sum(search_calls(profile_of(spec, name), spec, team, splits) for name in spec.searches) + later
+    share = 1 - later / whole if whole else 1.0
+    return replace(
+        limits,
+        calls=None if limits.calls is None else max(0, limits.calls - later),
+        tokens=None if limits.tokens is None else int(limits.tokens * share),
+        usd=None if limits.usd is None else limits.usd * share,
+        seconds=None if limits.seconds is None else limits.seconds * (1 - LATER),
+    )

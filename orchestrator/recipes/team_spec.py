@@ -1,0 +1,92 @@
+"""What a training run of a team is: its spec. The text under a field is its help in schema, command line and docs."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+
+from ..spec import nearest
+from .judge_spec import JudgeRunOptions
+
+PROFILES = ("plait", "ann-paper", "textgrad", "gepa", "random")
+CONTROLS = ("single", "best-of-n", "static", "oracle", "random", "ann-paper", "textgrad", "gepa", "plait")
+
+
+class TeamTrainSpec(BaseModel):
+    """Train a layered team of language-model agents by textual backpropagation (ANN, arXiv 2506.09046)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    method: Literal["team"] = "team"
+    """The recipe."""
+    team: str | dict[str, Any]
+    """The team to begin with: a .yaml or .json file, or the team itself."""
+    model: str = "smollm2-135m"
+    """Model of agents that name none: a model source (runs on a host of ours), openai:NAME@https://host/v1, or
+    replay:FILE."""
+    optimiser: str | None = None
+    """Model that criticises and repairs; default: the agents'. Weak critics are the method's known limit."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Numbers that hosts compute in."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where hosts run."""
+    data: str = "plait:numbers"
+    """Items: plait:NAME, or a JSON-lines file in Plait's form or in that of a public set."""
+    test_data: str | None = None
+    """Items of the test split, where they are a file of their own."""
+    limit: PositiveInt | None = None
+    """Use so many of the items of `data`, drawn by seed."""
+    train: PositiveInt = 100
+    """Items that critiques may see, answers included."""
+    validation: PositiveInt = 300
+    """Items that the gate decides on."""
+    confirm: PositiveInt = 400
+    """Items on which start and final team meet once; what bounds the run's error."""
+    test: NonNegativeInt = 0
+    """Items scored once, after the confirmation; 0 for none."""
+    profile: Literal["plait", "ann-paper", "textgrad", "gepa", "random"] = "plait"
+    """Search settings: ours, as published, or those of a rival."""
+    steps: PositiveInt = 10
+    """Steps of the search (ann-paper: epochs) at most."""
+    memory: bool = True
+    """Whether repairs are shown what became of earlier edits."""
+    redraw: bool = False
+    """Whether an adopted team's validation answers are drawn anew, which turns the ratchet of lucky draws off."""
+    controls: tuple[str, ...] = ("single", "best-of-n", "random")
+    """What runs beside: single (one agent, plain prompt), best-of-n (as many samples of it as the start team's tokens
+    pay for), static (no selection), oracle (the best block of each layer by the key), random (random edits through
+    the same gate), or other profiles."""
+    headroom: Literal["check", "skip"] = "skip"
+    """`check`: refuse to train where twelve plain prompts show nothing to learn."""
+    prompts: str | None = None
+    """Folder of prompt files that replace Plait's own."""
+    prices: str | None = None
+    """Price table, YAML or JSON: US dollars a million tokens by model."""
+    level: float = Field(default=0.05, gt=0, lt=1)
+    """Error level of the confirmation."""
+    again: bool = False
+    """Allow a second pass over the confirm and test splits; the report is stamped with it."""
+    seed: int = 0
+    """Every random draw follows from it."""
+    run: JudgeRunOptions = JudgeRunOptions()
+    """How the run is carried out; changes no result."""
+
+    @field_validator("controls")
+    @classmethod
+    def _known_controls(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in CONTROLS:
+                raise ValueError("known controls: " + nearest(name, list(CONTROLS)))
+        return tuple(dict.fromkeys(names))
+
+    @model_validator(mode="after")
+    def _hold_together(self) -> Self:
+        if self.profile in self.controls:
+            raise ValueError("controls other than the profile itself")
+        if self.run.shards > 1:
+            raise ValueError("run.shards: 1, a team's search runs in one process")
+        return self
+
+    @property
+    def searches(self) -> tuple[str, ...]:
+        """Profiles that are run: the run's own, then those among the controls."""
+        return (self.profile, *(name for name in self.controls if name in PROFILES))

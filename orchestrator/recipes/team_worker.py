@@ -1,0 +1,227 @@
+"""Trials of a search over teams as graphs of calls: the worker of a study whose every call is in the ledger too.
+
+A trial is one pass of a team over an item, one critique or one repair. Those that a study sends at once are run as
+one set of graphs, so that all their calls share the limits of their endpoints; what an unchanged layer was asked
+before is found by content and costs nothing. Knows no search.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar
+
+from ...agents.teams.forward import TeamGraphs
+from ...agents.teams.gradient_given import CritiqueGiven, Finding, RepairGiven, Sample, Step, statistic_lines
+from ...agents.teams.gradients import Critique, Repair, critique_node, repair_node
+from ...agents.teams.items import TaskItem
+from ...agents.teams.losses import SCORE, score_node
+from ...agents.teams.trace import layer_stats, path_calls, trace_of
+from ...agents.teams.wording import Wording
+from ...graphs import Graph, Node
+from ...records import JSON, EventSink, Failed, Outcome, Request, Scored
+from ...search import textual_trials as trials
+from ...teams import TeamSpec
+from ..budget import Budget
+from ..calls import CallWorker
+from ..driver import Counts, summed
+from ..graph_run import GraphRun
+from ..ledger import Ledger
+from ..paying import Policy
+
+ANSWER = "answer"
+"""Node of a critique's or a repair's graph."""
+
+
+@dataclass(frozen=True)
+class TeamSetup:
+    """What trials are run with.
+
+    Attributes:
+        items: By id.
+        train: Ids of those whose answers a critique may hold.
+        models: Chat models' names, by what teams call them; "" is the agents' own.
+        optimiser: Name of the model that criticises and repairs.
+        wording: What agents are told.
+        critique: How critics are asked.
+        repair: How repairs are asked.
+        seed: Of the run.
+        identities: Of all chat models, by name.
+    """
+
+    items: Mapping[str, TaskItem]
+    train: frozenset[str]
+    models: Mapping[str, str]
+    optimiser: str
+    wording: Wording = field(default_factory=Wording)
+    critique: Critique = field(default_factory=Critique)
+    repair: Repair = field(default_factory=Repair)
+    seed: int = 0
+    identities: Mapping[str, JSON] = field(default_factory=dict)
+
+    name: ClassVar[str] = "team"
+    version: ClassVar[int] = 1
+
+    @property
+    def spec(self) -> JSON:
+        """What a trial's values depend on beside the trial: models, prompts, sampling, seed."""
+        return {
+            "models": dict(self.models), "optimiser": self.optimiser, "identities": dict(self.identities),
+            "prompts": self.wording.hash, "critique": self.critique.spec, "repair": self.repair.spec, "seed": self.seed,
+        }  # fmt: skip
+
+    def forward(self, trial: trials.Forward) -> Graph:
+        """Return the graph of a pass, its answer scored."""
+        item = self.items[trial.item]
+        loss = partial(_scored, judge=self.models[""])
+        made = TeamGraphs(trial.team, self.models, self.wording, self.seed, loss)
+        return Graph(item.id, made.nodes(item, trial.sample, trial.resample))
+
+    def criticised(self, trial: trials.Critique, shown: Sequence[Graph]) -> Graph:
+        """Return the graph of a critique of these passes, which are done."""
+        samples = [self._sample(graph, trial.team) for graph in shown if graph.failed is None]
+        lines = statistic_lines(trial.stats)
+        given = CritiqueGiven(team=trial.team, scope=trial.scope, statistics=lines, shown=tuple(samples))
+        node = critique_node(ANSWER, self.optimiser, given, task=self.critique, seed=self.seed, index=trial.index)
+        return Graph(f"critique of {trial.scope or 'the team'}", [node])
+
+    def repaired(self, trial: trials.Repair) -> Graph:
+        """Return the graph of a repair."""
+        aim = trial.finding
+        given = RepairGiven(
+            team=trial.team, finding=Finding(layer=aim.layer, agent=aim.agent, kind=aim.kind, text=aim.text),
+            critiques=dict(trial.critiques), weights=dict(trial.weights), memory=trial.memory, refused=trial.refused,
+        )  # fmt: skip
+        node = repair_node(ANSWER, self.optimiser, given, trial.index, task=self.repair, seed=self.seed)
+        return Graph(f"repair {trial.index}", [node])
+
+    def _sample(self, graph: Graph, team: TeamSpec) -> Sample:
+        assert graph.item in self.train, "a critique was to be shown an item that is not for training"
+        score = graph.output(SCORE)
+        steps = [
+            Step(layer=row.layer, block=row.block, agent=row.agent, output=row.output, value=row.value,
+                 failure=row.failure)
+            for row in trace_of(graph, team)
+        ]  # fmt: skip
+        question, told = self.items[graph.item].question, score.feedback
+        return Sample(item=graph.item, question=question, score=score.score, feedback=told, trace=tuple(steps))
+
+
+def _scored(item: TaskItem, answer: str, judge: str) -> list[Node]:
+    return score_node(item, answer, judge_model=judge)
+
+
+@dataclass
+class TeamWorker:
+    """Runs the trials of a study.
+
+    Attributes:
+        setup: What they are run with.
+        workers: The chat models and the sandbox.
+        ledger: Of calls; an object of its own, the study's is in use meanwhile.
+        budget: Of calls, tokens, money and seconds.
+        stopped: Told why, where a budget ends the calls: the study is to end too.
+        batch: Requests at once: all there are.
+        slots: Batches at once: calls of one batch share the limits of their endpoints.
+    """
+
+    setup: TeamSetup
+    workers: Sequence[CallWorker]
+    ledger: Ledger
+    budget: Budget
+    events: EventSink
+    policy: Policy
+    run_id: str
+    stopped: Callable[[str], None] = lambda reason: None
+    name: str = "teams"
+    batch: int = 1_000_000
+    slots: int = 1
+    counts: Counts = field(default_factory=Counts)
+    cost: dict[str, float] = field(default_factory=dict)
+    _current: GraphRun | None = None
+    _reason: str = ""
+
+    async def run(self, requests: Sequence[Request]) -> list[Outcome]:
+        """Return one outcome a trial, in order; one whose calls could not be ended is `Failed`."""
+        asked = [trials.parse(request.candidate) for request in requests]
+        passes = {trial.key: trial for trial in asked if isinstance(trial, trials.Forward)}
+        read = {trial.key: _shown(trial) for trial in asked if isinstance(trial, trials.Critique)}
+        passes |= {one.key: one for shown in read.values() for one in shown}
+        done = await self._graphs({key: self.setup.forward(trial) for key, trial in passes.items()})
+        calls = {}
+        for trial in asked:
+            if isinstance(trial, trials.Critique):
+                calls[trial.key] = self.setup.criticised(trial, [done[one.key] for one in read[trial.key]])
+            elif isinstance(trial, trials.Repair):
+                calls[trial.key] = self.setup.repaired(trial)
+        done |= await self._graphs(calls)
+        return [self._outcome(trial, done[trial.key]) for trial in asked]
+
+    async def revive(self) -> None:
+        """Do nothing: it lives in this process."""
+
+    def begin(self, stopped: Callable[[str], None]) -> None:
+        """Begin the trials of another study, which is told where a budget ends the calls."""
+        self.stopped, self._reason = stopped, ""
+
+    def request_stop(self, reason: str) -> None:
+        """Start no further call, and let those in flight come home."""
+        self._reason = self._reason or reason
+        if self._current is not None:
+            self._current.request_stop(reason)
+
+    async def close(self) -> None:
+        """Close the models' connections, which belong to the running loop."""
+        for worker in self.workers:
+            await worker.model.close()
+
+    async def _graphs(self, graphs: dict[str, Graph]) -> dict[str, Graph]:
+        """Run graphs to their ends, or as far as the budget goes."""
+        if not graphs:
+            return {}
+        run = self._current = GraphRun(
+            list(graphs.values()), self.workers, self.ledger, self.budget, None, self.events, self.policy, self.run_id
+        )
+        if self._reason:
+            run.request_stop(self._reason)
+        result = await run.run_async()
+        self._current = None
+        for name, value in vars(result.counts).items():
+            setattr(self.counts, name, getattr(self.counts, name) + value)
+        self.cost = summed([self.cost, result.cost])
+        if result.stop_reason:
+            self._reason = self._reason or result.stop_reason
+            self.stopped(self._reason)
+        return graphs
+
+    def _outcome(self, trial: trials.TextualTrial, graph: Graph) -> Outcome:
+        if not graph.done:
+            return Failed("Stopped", self._reason)
+        failed = graph.failed
+        if failed is not None:
+            return Failed(failed.reason, failed.detail)
+        if isinstance(trial, trials.Forward):
+            return Scored(_pass_values(graph, trial.team))
+        said = graph.output(ANSWER)
+        if isinstance(trial, trials.Critique) and said.error:
+            return Failed("Unparsable", said.error)
+        values = said.model_dump(mode="json", exclude={"asked", "unknown"})
+        return Scored({**values, "tokens": int(graph.states[ANSWER].cost.get("tokens", 0.0))})
+
+
+def _shown(trial: trials.Critique) -> list[trials.Forward]:
+    """Return the passes that a critique reads; the ledger has their calls."""
+    return [trials.Forward(trial.team, item, sample) for item, sample in trial.shown]
+
+
+def _pass_values(graph: Graph, team: TeamSpec) -> dict[str, JSON]:
+    rows, layers = trace_of(graph, team), layer_stats(graph, team)
+    out = graph.output(f"{team.layers[-1].name}/out")
+    return {
+        "score": graph.output(SCORE).score,
+        "calls": sum(int(graph.states[row.node].cost.get("calls", 1.0)) for row in rows),
+        "tokens": int(sum(row.tokens for row in rows)),
+        "path": path_calls(graph),
+        "unparsed": sum(int(stats.get("unparsed", 0)) for stats in layers.values()),
+        "answer": out.value,
+        "layers": layers,
+    }
