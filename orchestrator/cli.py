@@ -131,9 +131,14 @@ def cola(
 @app.command()
 def compress(
     teacher: Annotated[
-        str | None, typer.Option(help="resnet18:width=8, vgg13:width=16, lenet, cnn1d:width=25, ...; or a folder.")
+        str | None,
+        typer.Option(
+            help="resnet18:width=8, vgg13:width=16, lenet, cnn1d:width=25, ...; a folder; or a language model's source."
+        ),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="plait:digits, or an .npz file.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="plait:digits, or an .npz file; for a language model a file of text.")
+    ] = None,
     target: Annotated[str | None, typer.Option(help="params=0.2x, macs=1.5M, bytes=64k or ms=0.8.")] = None,
     profile: Annotated[str | None, typer.Option(help="plait or n2n-paper.")] = None,
     rivals: Annotated[
@@ -156,7 +161,12 @@ def compress(
     dry_run: DryRun = False,
     partial_ok: PartialOk = False,
 ) -> None:
-    """Find a smaller network by policy-gradient search and distillation (N2N Learning, arXiv 1709.06030)."""
+    """Find a smaller network by policy-gradient search and distillation (N2N Learning, arXiv 1709.06030).
+
+    Of a language model (smollm2-135m, hf:org/name, a folder of weights) blocks are dropped and feed-forward layers
+    narrowed.
+    """
+    from ..models.sources import is_language_model
     from .commands_run import Options, run_spec
     from .spec import assignments, merged
 
@@ -169,7 +179,8 @@ def compress(
         "actors": actors, "budget_evaluations": budget_evaluations, "budget_seconds": budget_seconds,
         "max_failures": max_failures,
     }  # fmt: skip
-    values: dict[str, Any] = {"method": "compress", **_given(flags), "run": _given(run)}
+    method = "compress-decoder" if teacher and is_language_model(teacher) else "compress"
+    values: dict[str, Any] = {"method": method, **_given(flags), "run": _given(run)}
     values = merged(values, assignments(settings or []))
     run_spec(values, Options(out, address, json, quiet, dry_run, partial_ok))
 

@@ -228,3 +228,29 @@ def test_a_dry_run_prices_the_plan():
     plan = Compress(**SETTINGS).plan()
     assert plan["searches"] == 2 * 7
     assert plan["search_epochs"] == 2 * 7 * 16
+
+
+def test_a_language_model_goes_to_the_decoder_method(plait, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("A first paragraph of words.\n\nA second one of other words.\n" * 40)
+    code, out, _ = plait("compress", "--teacher", "smollm2-135m", "--data", text, "--dry-run", "--json")
+    assert (code, json.loads(out)["tokens_trained"]) == (0, 57344)
+
+
+def test_students_learn_from_an_assistant_and_from_specialists(result, ray_cluster, tmp_path):
+    """Exported networks say what they know: the teacher in its own place, and a smaller one beside it."""
+    folder = str(result.folder / "teacher")
+    few = {**SMALL, "rivals": (), "budget": 8}
+    plain = Compress(**few).run(tmp_path / "plain", address=ray_cluster)
+    instead = Compress(**few, teachers=(f"{folder}#0,1,2,3,4,5,6,7,8,9",)).run(tmp_path / "a", address=ray_cluster)
+    beside = Compress(**few, assistants=(str(result.folder / "student"),)).run(tmp_path / "b", address=ray_cluster)
+    found = [{final.validation for final in run.finalists} for run in (plain, instead, beside)]
+    assert found[0] == found[1], "ten classes by name are all of them"
+    assert found[2] != found[0], "a second set of logits is another loss"
+
+
+@pytest.mark.parametrize("given, said", [("#0,x", "FOLDER#0,3"), ("#0,1", "a network from"), ("/none", "no such file")])
+def test_a_teacher_in_place_that_does_not_fit_is_one_line(given, said, result, ray_cluster, tmp_path):
+    wrong = f"{result.folder / 'teacher'}{given}"
+    with pytest.raises(SpecError, match=re.escape(said)):
+        Compress(**{**SMALL, "teachers": (wrong,)}).run(tmp_path / "run", address=ray_cluster)

@@ -6,13 +6,14 @@ other number formats into safetensors that hosts can map. Weights are safetensor
 
 from .cache import LocalModel, ensure, list_models, remove_model, show_model, text_hash
 from .convert import weights_folder
-from .source import ALIASES, Source, parse_source
+from .source import ALIASES, Source, is_language_model, parse_source
 
 __all__ = [
     "ALIASES",
     "LocalModel",
     "Source",
     "ensure",
+    "is_language_model",
     "list_models",
     "parse_source",
     "remove_model",

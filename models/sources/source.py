@@ -1,6 +1,7 @@
 """Model sources as text: parsed, never fetched here."""
 
 import difflib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,3 +79,14 @@ def parse_source(text: str) -> Source:
     close = difflib.get_close_matches(text, ALIASES, n=1, cutoff=0.4)
     hint = f"did you mean {close[0]}?" if close else "expected " + FORMS.format(", ".join(ALIASES))
     raise SourceError(text, f"no such model or folder; {hint}")
+
+
+def is_language_model(text: str) -> bool:
+    """Return whether `text` names a pretrained language model: an alias, a hub's, a GGUF, a wheel's, or its folder."""
+    config = Path(text) / "config.json"
+    if config.is_file():
+        try:
+            return "model_type" in json.loads(config.read_text())
+        except (OSError, ValueError):  # whoever opens it says what is wrong with it
+            return False
+    return text in ALIASES or text.startswith(("hf:", "gguf:", "pypi:"))

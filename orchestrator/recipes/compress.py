@@ -18,7 +18,7 @@ from ...models.distill import Training
 from ...models.images import ImageData, load_images
 from ...models.network import Network
 from ...models.pruning import LotteryTrainer
-from ...models.students import StudentSetup, StudentTrainer
+from ...models.students import StudentTrainer
 from ...records import JSON, Outcome, Scored, Trial
 from ...search.network_space import NetworkSpace
 from ...search.policy_search import PolicySearch
@@ -47,7 +47,14 @@ from .compress_result import CompressResult
 from .compress_spec import CompressSpec
 from .compress_summary import summarise
 from .compress_target import Target
-from .compress_teacher import kept_student, latencies, predicted, settled_teacher, teacher_architecture
+from .compress_teacher import (
+    kept_student,
+    latencies,
+    predicted,
+    settled_teacher,
+    student_setup,
+    teacher_architecture,
+)
 
 T = TypeVar("T")
 
@@ -205,7 +212,7 @@ class Compress(MethodRun):
         kind: type[StudentTrainer] | type[LotteryTrainer] = StudentTrainer,
     ) -> dict[str, list[tuple[Trial, Outcome]]]:
         """Run strands on trainers of one setup."""
-        setup = StudentSetup.of(self.data, training, problem.teacher)
+        setup = student_setup(self.data, self.spec, training, problem.teacher)
         count, test = self.spec.run.actors, self.data.test()
         workers = trainer_workers(setup, session.checkpoints, count, test=test, kind=kind)
         self._events("phase", {"phase": phase, "strands": len(strands), "total": None, "shows": "best"})

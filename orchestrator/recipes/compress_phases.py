@@ -156,8 +156,10 @@ def _policy(name: str) -> Callable[[CompressSpec, Problem, int, Sequence[int]], 
         profile = policy_profile(name)
         # A saved policy is of one profile's stages: the other profile, as a rival, starts from nothing.
         start = {stage: weights for stage, weights in problem.policy.items() if stage in profile.stages}
-        # Ours must beat the teacher scaled evenly, so that takes part; as published nothing does but what is sampled.
+        # Ours must beat the teacher scaled evenly, so that takes part, at a quarter of the budget or so; as published
+        # nothing does but what is sampled.
         even = () if name == PUBLISHED else even_students(problem.space)
+        even = even[: max(1, spec.budget // (4 * schedule[-1]))]
         return PolicySearch(problem.space, spec.budget, profile, seed, schedule, start, even)
 
     return make

@@ -25,6 +25,12 @@ class CompressSpec(BaseModel):
     teacher: str = "resnet8"
     """Network to compress: a name (resnet18:width=8, vgg13, lenet, cnn1d:width=25, mlp:128-64), which is trained first,
     or the folder of an exported network."""
+    teachers: tuple[str, ...] = ()
+    """Folders of exported networks whose logits are learnt in place of the teacher's; FOLDER#0,3 is about classes 0
+    and 3 alone, so that several specialists make one student."""
+    assistants: tuple[str, ...] = ()
+    """Folders of exported networks between teacher and student in size, whose logits are learnt beside: for targets
+    below a tenth of the teacher."""
     data: str = "plait:digits"
     """Images or signals: plait:digits, or an .npz file of x_train, y_train, x_test, y_test."""
     size: PositiveInt | None = None

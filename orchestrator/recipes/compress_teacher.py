@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from ...architectures import Architecture
-from ...models.distill import Training, check_teacher, measure, one_thread, train_teacher
+from ...errors import SpecError
+from ...models.distill import (
+    SoftTargets,
+    Training,
+    check_teacher,
+    measure,
+    one_thread,
+    soft_targets,
+    train_teacher,
+)
 from ...models.export import export, load_export
 from ...models.images import ImageData, array_digest
 from ...models.latency import LatencyTable, milliseconds
@@ -77,12 +86,35 @@ def kept_student(
     """Export the chosen student to `student/`: its weights come from its checkpoint, or are trained again, the same."""
     if chosen is None:
         return
-    setup = StudentSetup.of(data, final_training(spec, chosen["method"]), teacher)
+    setup = student_setup(data, spec, final_training(spec, chosen["method"]), teacher)
     trainer = StudentTrainer(setup, folder / "checkpoints")
     network = trainer.network(f"{chosen['arch']}@0", student_seed(spec, chosen["seed"]))
     figures = {name: chosen[name] for name in ("params", "macs", "validation", "test")}
     about = {"teacher": spec.teacher, "data": spec.data, "normalisation": data.normalisation}
     export(network, folder / "student", {**about, **figures})
+
+
+def student_setup(data: ImageData, spec: CompressSpec, training: Training, teacher: Network) -> StudentSetup:
+    """Return what students learn from: the teacher or those in its place, and the assistants beside.
+
+    Raises:
+        SpecError: a folder holds no network, or one that is not for these examples or classes.
+    """
+    assistants = [load_export(Path(folder)) for folder in spec.assistants]
+    instead = [_said_by(text, data) for text in spec.teachers]
+    return StudentSetup.of(data, training, teacher, assistants=assistants, targets=instead or None)
+
+
+def _said_by(text: str, data: ImageData) -> SoftTargets:
+    folder, hash_, listed = text.partition("#")
+    if hash_ and not all(part.strip().isdigit() for part in listed.split(",")):
+        raise SpecError("compress.teachers", text, "FOLDER, or FOLDER#0,3: the classes that its outputs stand for")
+    network = load_export(Path(folder))
+    classes = tuple(int(part) for part in listed.split(",")) if hash_ else tuple(range(data.classes))
+    if network.arch.input != data.input or network.arch.shapes[-1] != (len(classes),):
+        found = f"{network.arch.input} to {network.arch.shapes[-1]}"
+        raise SpecError(f"compress.teachers: {folder}", found, f"a network from {data.input} to {len(classes)} classes")
+    return soft_targets(network, data.fit_x, classes if hash_ else None)
 
 
 def latencies(nets: Sequence[Architecture]) -> dict[str, float]:
