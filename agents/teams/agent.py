@@ -4,9 +4,9 @@ An answer that cannot be read is an outcome of the agent and no failure: its val
 call that gives no answer at all fails its node. Knows chat models; must not know graphs, ledgers or teams.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,6 +14,7 @@ from ...graphs import Upper
 from ...models.chat import CallFailed, ChatModel, Message, Sampling
 from ...records import JSON, seed_of
 from ...teams import Schema
+from ..sandbox import sandbox_of
 from .items import InputFile
 from .parsing import Read, read
 from .wording import Wording, shortened
@@ -118,42 +119,6 @@ class AskAgent:
         return [*messages[:-1], {"role": "user", "content": f"{messages[-1]['content']}\n\n{asked}"}]
 
 
-class Ran(Protocol):
-    """What became of a program."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether it ended well."""
-        ...
-
-    @property
-    def stdout(self) -> str:
-        """What it printed."""
-        ...
-
-    @property
-    def stderr(self) -> str:
-        """What it wrote there; the last line tells what it raised."""
-        ...
-
-    @property
-    def reason(self) -> str:
-        """The type of what went wrong; empty where it ended well."""
-        ...
-
-
-class Runs(Protocol):
-    """Where programs are run: apart from this process, and limited."""
-
-    async def run(self, program: str, files: Mapping[str, bytes] | None = None) -> Ran:
-        """Return what became of a program that finds `files` in its folder.
-
-        Raises:
-            CallFailed: it could not be run at all.
-        """
-        ...
-
-
 class Written(_Frozen):
     """A program to run, and the files that it may read; None where none could be read, and `error` says why."""
 
@@ -176,7 +141,7 @@ class RunProgram:
         """The schema."""
         return self.schema.model_dump(mode="json", exclude_defaults=True)
 
-    async def run(self, given: Written, model: Runs, seed: int) -> Said:
+    async def run(self, given: Written, model: ChatModel, seed: int) -> Said:
         """Return the program with its output as text, and the value that the output holds.
 
         Raises:
@@ -184,7 +149,7 @@ class RunProgram:
         """
         if given.program is None:
             return Said(text="", value=None, error=given.error)
-        ran = await model.run(given.program, {file.name: file.text.encode() for file in given.files})
+        ran = await sandbox_of(model).run(given.program, {file.name: file.text.encode() for file in given.files})
         last = ran.stderr.strip().rpartition("\n")[2]
         error = "" if ran.ok else shortened(f"{ran.reason}: {last}".rstrip(": "), SHOWN_ERROR)
         found = Read(None, error) if error else read(ran.stdout, self.schema)
@@ -198,4 +163,4 @@ class RunProgram:
         return Upper(0)
 
 
-__all__ = ["AskAgent", "Asked", "Ran", "RunProgram", "Runs", "Said", "Written"]
+__all__ = ["AskAgent", "Asked", "RunProgram", "Said", "Written"]

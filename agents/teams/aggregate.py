@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ...graphs import Upper
 from ...records import JSON
-from ...teams import Aggregator, Block, Combine, LayerSpec, TeamSpec
+from ...teams import Block, Combine, LayerSpec, TeamSpec
 from .agent import Said
 
 Calls = tuple[int, int]
@@ -154,18 +154,12 @@ def calls_per_item(block: Block) -> Calls:
     (1, 2)
     """
     first, aggregate = outputs_of(block), block.aggregate
-    least = first + _calls_after(aggregate, first)
-    most = TRIES * least
     if aggregate.kind == "best_of":  # not asked where all agree, and never twice
         return first, TRIES * first + (first > 1)
-    return least, most
-
-
-def _calls_after(aggregate: Aggregator, first: int) -> int:
-    """Return the calls that follow the agents' first outputs."""
-    if aggregate.kind == "debate":
-        return aggregate.rounds * first
-    return int(aggregate.kind == "synthesize")
+    if aggregate.kind == "debate":  # a round in which nobody changes a word is its own answer: the next is found
+        return 2 * first, TRIES * (1 + aggregate.rounds) * first
+    least = first + (aggregate.kind == "synthesize")
+    return least, TRIES * least
 
 
 def layer_calls(layer: LayerSpec) -> Calls:

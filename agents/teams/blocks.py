@@ -249,7 +249,10 @@ def _try(place: Place, id_: str) -> Node:
     item = place.item
 
     def feed(outputs: Told) -> Example:
-        return Example(program=outputs[id_].value, setup=item.setup, examples=item.visible)
+        return Example(
+            program=outputs[id_].value, setup=item.setup, examples=item.visible, entry_point=item.entry_point,
+            files=item.files,
+        )  # fmt: skip
 
     return Node(f"{id_}/examples", TryExamples(), feed, (id_,), SANDBOX, label="examples")
 

@@ -4,15 +4,16 @@ Knows chat models and sandboxes; must not know graphs, ledgers or teams.
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
 from ...graphs import Upper
 from ...models.chat import ChatModel, Sampling
 from ...records import JSON, canonical
+from ..sandbox import sandbox_of
+from .items import InputFile
 from .parsing import read_object
 from .selection import answered
 from .wording import Wording
@@ -98,6 +99,8 @@ class Example(_Frozen):
     program: str | None
     setup: str
     examples: tuple[str, ...]
+    entry_point: str = ""
+    files: tuple[InputFile, ...] = ()
 
 
 class Passed(_Frozen):
@@ -105,32 +108,6 @@ class Passed(_Frozen):
 
     passed: bool
     error: str = ""
-
-
-class Checked(Protocol):
-    """What became of a program's tests."""
-
-    @property
-    def all_pass(self) -> bool:
-        """Whether all held."""
-        ...
-
-    @property
-    def detail(self) -> str:
-        """What went wrong first, in a line."""
-        ...
-
-
-class Checks(Protocol):
-    """Where tests are run: apart from this process, and limited."""
-
-    async def check(self, program: str, tests: Sequence[str], setup: str = "") -> Checked:
-        """Return which tests a program passes.
-
-        Raises:
-            CallFailed: the program could not be run at all.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -142,7 +119,7 @@ class TryExamples:
     spec: ClassVar[JSON] = None
     output: ClassVar[type[BaseModel]] = Passed
 
-    async def run(self, given: Example, model: Checks, seed: int) -> Passed:
+    async def run(self, given: Example, model: ChatModel, seed: int) -> Passed:
         """Return whether all examples pass; no program passes none, and nothing is run for it.
 
         Raises:
@@ -150,7 +127,11 @@ class TryExamples:
         """
         if given.program is None:
             return Passed(passed=False)
-        checked = await model.check(given.program, given.examples, given.setup)
+        program = f"{given.setup}\n\n{given.program}" if given.setup else given.program
+        files = {file.name: file.text.encode() for file in given.files}
+        checked = await sandbox_of(model).check(
+            program, given.examples, given.setup, files=files, entry_point=given.entry_point
+        )  # fmt: skip
         return Passed(passed=checked.all_pass, error=checked.detail)
 
     async def upper(self, given: Example, model: object) -> Upper:
@@ -158,4 +139,4 @@ class TryExamples:
         return Upper(0)
 
 
-__all__ = ["Candidates", "Checks", "ChooseBest", "Chosen", "Example", "Passed", "TryExamples"]
+__all__ = ["Candidates", "ChooseBest", "Chosen", "Example", "Passed", "TryExamples"]
