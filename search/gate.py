@@ -309,9 +309,8 @@ def confirm(start: Mapping[str, Answer], final: Mapping[str, Answer], level: flo
 
 def _why(verdict: Verdict, level: float) -> str:
     if verdict.choice == "undecidable":
-        return (
-            f"not confirmed: {verdict.missing} of {verdict.missing + verdict.items} items lack a score of either team"
-        )
+        asked = verdict.missing + verdict.items
+        return f"not confirmed: {verdict.missing} of {asked} items lack a score of one team or both"
     counts = f"{verdict.wins} items won, {verdict.losses} lost, {verdict.ties} equal"
     if verdict.choice == "keep":
         return f"confirmed: {counts}, p {verdict.p:.3g}, at most {level:g}"

@@ -305,7 +305,7 @@ class TestConfirmation:
         final = self.by_item([1] * 100) | {str(i): None for i in range(11)}
         found = confirm(self.by_item([0] * 100), final)
         assert not found.passed
-        assert found.why == "not confirmed: 11 of 100 items lack a score of either team"
+        assert found.why == "not confirmed: 11 of 100 items lack a score of one team or both"
 
     def test_no_items_are_refused(self):
         with pytest.raises(SpecError, match="items to confirm on"):
