@@ -15,6 +15,12 @@ from .team_changes import leaked, lost, strange
 from .team_problems import Problem, first_problem, nearest, one_line
 from .teams import INPUT, KEYS, AgentSpec, Aggregator, Block, Frozen, LayerSpec, TeamSpec, problems, repeated
 
+CODES = (
+    "invalid", "unknown-layer", "unknown-block", "unknown-agent", "duplicate-name", "empty", "oversize", "cycle",
+    "missing-producer", "unknown-placeholder", "lost-placeholder", "unknown-model", "leak", "duplicate",
+)  # fmt: skip
+"""Why patches are refused; `apply` says when."""
+
 Layers: TypeAlias = tuple[LayerSpec, ...]
 
 
@@ -269,10 +275,10 @@ def apply(
 ) -> TeamSpec | Refusal:
     """Return the edited team, or why there is none; never raises.
 
-    Refused are, by code: `invalid` (no patch, or values that do not hold together), `unknown-layer`, `unknown-block`,
-    `unknown-agent`, `duplicate-name`, `empty`, `oversize`, `cycle`, `missing-producer`, `unknown-placeholder`,
-    `lost-placeholder`, `unknown-model`, `leak`, `duplicate`. Names are looked up edit by edit; the rest is checked
-    once all edits are made, so that edits may need each other.
+    Names are looked up edit by edit (`unknown-...`, `duplicate-name`); the rest is checked once all edits are made, so
+    that they may need each other. `invalid` is what is no patch, and values that do not hold together; `empty` a text,
+    block, layer or team with nothing in it; `missing-producer` a layer that reads a name that is no layer, an
+    aggregator over outputs that it cannot combine, a last layer that does not yield the team's answer.
 
     Args:
         team: What to edit.

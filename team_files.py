@@ -21,7 +21,7 @@ def load_team(path: str | Path) -> TeamSpec:
     path = Path(path)
     read = _reader(path)
     try:
-        values = read(path.read_text(encoding="utf-8"))
+        values = read(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise SpecError(str(path), type(error).__name__, "a readable team file") from error
     except (ValueError, yaml.YAMLError, RecursionError) as error:

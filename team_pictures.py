@@ -159,14 +159,11 @@ _PARTS = ("layers", "blocks", "agents")
 
 def _shown(value: Any) -> str:
     """Return a value as people write it: `option (a, b)`, `debate, rounds 2`, `solve, check`."""
-    if isinstance(value, Schema):
-        names = ", ".join(value.options or value.fields)
-        return f"{value.kind} ({names})" if names else value.kind
     if isinstance(value, Aggregator):
         rest = {name: getattr(value, name) for name in ("rounds", "model", "output")}
         given = [f"{name} {_shown(rest[name])}" for name in rest if rest[name] != Aggregator.model_fields[name].default]
         return ", ".join([value.kind, *given])
-    if isinstance(value, Frozen):
+    if isinstance(value, Frozen) and not isinstance(value, Schema):
         return ", ".join(f"{name} {_shown(getattr(value, name))}" for name in type(value).model_fields)
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 

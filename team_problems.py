@@ -61,7 +61,9 @@ def first_problem(error: ValidationError, keys: Iterable[str]) -> Problem:
         got, expected = context["tag"], nearest(context["tag"], _quoted(context["expected_tags"]))
     elif kind == "extra_forbidden":
         got, expected = first["loc"][-1], "a known key: " + nearest(str(first["loc"][-1]), keys)
-    shown = f"a {type(got).__name__}" if isinstance(got, dict | list | tuple | BaseModel) else one_line(str(got))
+    long = isinstance(got, int) and got.bit_length() > 1_000  # Python prints no number of very many digits
+    whole = not (long or isinstance(got, dict | list | tuple | BaseModel))
+    shown = one_line(str(got)) if whole else f"a{' long' if long else ''} {type(got).__name__}"
     shown, expected = _SAID.get(kind, (shown, expected))
     return Problem("invalid", one_line(".".join(str(part) for part in first["loc"])), f"{shown}, expected {expected}")
 

@@ -25,7 +25,7 @@ from pydantic import (
 
 from .errors import SpecError
 from .records import JSON, canonical, digest
-from .team_problems import Problem, first_problem, nearest
+from .team_problems import Problem, first_problem, nearest, one_line
 
 INPUT = "input"
 """What a layer names to read the item's question and nothing of the layers before it."""
@@ -80,6 +80,10 @@ class Schema(Frozen):
             raise ValueError("fields exactly where kind is values")
         return self
 
+    def __str__(self) -> str:
+        names = ", ".join(self.options or self.fields)
+        return f"{self.kind} ({names})" if names else self.kind
+
 
 class AgentSpec(Frozen):
     """One agent: a role, what it is told, and what it must answer with."""
@@ -94,9 +98,9 @@ class AgentSpec(Frozen):
     """Name of the chat model; "" for the run's own."""
     temperature: float = Field(default=0.0, ge=0, le=2)
     """Of its sampling."""
-    max_tokens: PositiveInt = 512
+    max_tokens: int = Field(default=512, ge=1, le=1_000_000)
     """Of one answer."""
-    n: PositiveInt = 1
+    n: int = Field(default=1, ge=1, le=1_000)
     """Samples of it that take part, each a call of its own; more than one needs a temperature."""
     output: Schema = Schema()
     """What it must answer with."""
@@ -181,6 +185,8 @@ class Limits(Frozen):
     """In all blocks of all layers."""
     max_samples: PositiveInt = 32
     """`n` of one agent."""
+    max_tokens: PositiveInt = 16_384
+    """Of one answer of one agent."""
     max_layers: PositiveInt = 6
     """In the team."""
     max_prompt_chars: PositiveInt = 4000
@@ -320,9 +326,8 @@ def _empty(team: TeamSpec) -> Iterator[Problem]:
 
 
 def _oversize(team: TeamSpec) -> Iterator[Problem]:
-    most = team.limits
-    sizes = [("team", len(team.layers), "layers", most.max_layers), ("team", len(team.agents()), "agents",
-             most.max_agents)]  # fmt: skip
+    most, agents = team.limits, len(team.agents())
+    sizes = [("team", len(team.layers), "layers", most.max_layers), ("team", agents, "agents", most.max_agents)]
     for layer in team.layers:
         sizes.append((_at(layer), len(layer.task), "characters of task", most.max_prompt_chars))
         sizes += [(_at(layer, block), len(block.when), "characters of when", most.max_prompt_chars)
@@ -330,7 +335,7 @@ def _oversize(team: TeamSpec) -> Iterator[Problem]:
     for layer, block, agent in team.places():
         where, told = _at(layer, block, agent), len(agent.role) + len(agent.instructions)
         sizes.append((where, told, "characters of role and instructions", most.max_prompt_chars))
-        sizes.append((where, agent.n, "samples", most.max_samples))
+        sizes += [(where, agent.n, "samples", most.max_samples), (where, agent.max_tokens, "tokens", most.max_tokens)]
     for where, size, what, limit in sizes:
         if size > limit:
             yield Problem("oversize", where, f"{size} {what}, expected {limit} at most")
@@ -345,11 +350,12 @@ def _misread(team: TeamSpec) -> Iterator[Problem]:
                 which = "itself" if name == layer.name else f"{name!r}, a later layer"
                 yield Problem("cycle", _at(layer), f"reads {which}, expected earlier layers")
             elif name != INPUT and name not in earlier:
-                known = nearest(name, [*earlier, INPUT])
-                yield Problem("missing-producer", _at(layer), f"reads {name!r}, which is no layer, expected {known}")
-        if layer.default and layer.default not in [block.name for block in layer.blocks]:
-            known = nearest(layer.default, [block.name for block in layer.blocks])
-            yield Problem("unknown-block", _at(layer), f"default {layer.default!r}, expected {known}")
+                found = f"reads {one_line(name)!r}, which is no layer"
+                yield Problem("missing-producer", _at(layer), f"{found}, expected {nearest(name, [*earlier, INPUT])}")
+        blocks = [block.name for block in layer.blocks]
+        if layer.default not in ("", *blocks):
+            found = f"default {one_line(layer.default)!r}"
+            yield Problem("unknown-block", _at(layer), f"{found}, expected {nearest(layer.default, blocks)}")
         earlier.append(later.pop(0))
 
 
@@ -381,8 +387,7 @@ def _misworded(team: TeamSpec) -> Iterator[Problem]:
     for layer, block, agent in team.places():
         for name in sorted(placeholders(agent.instructions) - {*PLACEHOLDERS}):
             found = "a lone brace" if name == "{" else f"{{{name}}}"
-            allowed = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
-            why = f"{found} in instructions, expected {allowed}, and doubled braces where braces are meant"
+            why = f"{found} in instructions, expected {{question}}, {{input}}, {{task}}, and doubled braces for braces"
             yield Problem("unknown-placeholder", _at(layer, block, agent), why)
 
 
@@ -391,10 +396,5 @@ def _unanswered(team: TeamSpec) -> Iterator[Problem]:
         for block in filter(lambda block: block.agents, layer.blocks):
             got = yields(block)
             if got != team.answer:
-                why = f"the last layer yields {_told(got)}, expected the team's answer, {_told(team.answer)}"
+                why = f"the last layer yields {got}, expected the team's answer, {team.answer}"
                 yield Problem("missing-producer", _at(layer, block), why)
-
-
-def _told(schema: Schema) -> str:
-    names = ", ".join(schema.options or schema.fields)
-    return f"{schema.kind} ({names})" if names else schema.kind
