@@ -154,7 +154,7 @@ class World:
         Args:
             phrases: Those in its own prompt and those that its drafts were written with.
             family: Of the question.
-            who: Its role and instructions.
+            who: Its role.
             drafts: Whether it reads what somebody wrote before it.
         """
         told = who.lower()

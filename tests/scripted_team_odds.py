@@ -60,17 +60,22 @@ def choices(world: World, layer: LayerSpec, family: str) -> list[tuple[float, Bl
         return [(1.0, layer.fallback)]
     if layer.selector == "random":
         return [(1 / len(blocks), block) for block in blocks]
-    suits = suited(layer, family)
     if layer.selector == "rule":
-        return [(1.0, suits or layer.fallback)]
-    chosen = suits or min(blocks, key=lambda block: block.name)
+        return [(1.0, suited(blocks, family) or layer.fallback)]
+    chosen = preferred(blocks, family)
     rest = (1 - world.selector) / len(blocks)
     return [(rest + (world.selector if block is chosen else 0.0), block) for block in blocks]
 
 
-def suited(layer: LayerSpec, family: str) -> Block | None:
+def suited(blocks: Sequence[Block], family: str) -> Block | None:
     """Return the first block whose `when` names what the questions of `family` are about."""
-    return next((block for block in layer.blocks if FAMILIES[family][0] in block.when.lower().split()), None)
+    return next((block for block in blocks if FAMILIES[family][0] in block.when.lower().split()), None)
+
+
+def preferred(blocks: Sequence[Block], family: str) -> Block:
+    """Return the block that a model chooses, in whatever order it is shown them."""
+    ordered = sorted(blocks, key=lambda block: block.name)
+    return suited(ordered, family) or ordered[0]
 
 
 def block_cases(
@@ -80,9 +85,9 @@ def block_cases(
     kind = block.aggregate.kind
     seen = list(drafts)
     members: list[tuple[Any, Phrases]] = []
-    for agent in block.agents:
+    for agent, draws in seats(block):
         one = member(world, layer, agent, family, luck, seen)
-        members += [one] * agent.n
+        members += [one] * draws
         if kind == "chain":
             seen.append(one[1])
     if kind in ("single", "chain"):
@@ -99,12 +104,20 @@ def block_cases(
     return cases
 
 
+def seats(block: Block) -> list[tuple[AgentSpec, int]]:
+    """Return the agents that take part, with how many answers each gives."""
+    kind = block.aggregate.kind
+    if kind == "majority":
+        return [(agent, agent.n) for agent in block.agents]
+    return [(agent, 1) for agent in (block.agents if kind == "chain" else block.agents[:1])]
+
+
 def member(
     world: World, layer: LayerSpec, agent: AgentSpec, family: str, luck: Luck, drafts: Sequence[Phrases]
 ) -> tuple[Any, Phrases]:
     """Return how often one agent is right, and the phrases that it writes with."""
     phrases = world.found(told(layer, agent)).union(*drafts)
-    p = world.p(phrases, family, f"{agent.role}. {agent.instructions}", bool(drafts))
+    p = world.p(phrases, family, agent.role, bool(drafts))
     return np.clip(threshold(p) - np.asarray(luck, dtype=float), 0.0, 1.0), phrases
 
 

@@ -14,7 +14,7 @@ from plait.search.textual_trials import Critique, Forward, Repair, TextualTrial
 from plait.teams import AgentSpec, Block, LayerSpec, TeamSpec
 from plait.tests.scripted_team import Phrases, Quest, World, uniform
 from plait.tests.scripted_team_critic import STEADY, Aim, Habits, Poison, critique, poisoned, read_patch, repair
-from plait.tests.scripted_team_odds import majority, suited, told
+from plait.tests.scripted_team_odds import majority, preferred, seats, suited, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,39 +89,75 @@ def choose(world: World, layer: LayerSpec, quest: Quest) -> tuple[Block, bool]:
     """Return the block that runs, and whether a model was asked for it."""
     if layer.selector == "static" or len(layer.blocks) == 1:
         return layer.fallback, False
-    draw = uniform(world.seed, "choose", layer.name, quest.index)
     if layer.selector == "random":
+        draw = uniform(world.seed, "choose", layer.name, quest.index)
         return layer.blocks[int(draw * len(layer.blocks))], False
-    suits = suited(layer, quest.family)
     if layer.selector == "rule":
-        return suits or layer.fallback, False
-    if uniform(world.seed, "selects", layer.task, quest.index) >= world.selector:
-        return layer.blocks[int(draw * len(layer.blocks))], True
-    return suits or min(layer.blocks, key=lambda block: block.name), True
+        return suited(layer.blocks, quest.family) or layer.fallback, False
+    return select(world, layer.task, layer.blocks, quest), True
+
+
+def select(world: World, task: str, blocks: Sequence[Block], quest: Quest) -> Block:
+    """Return the block that a model chooses: what suits, as often as the world's selectors are right."""
+    if uniform(world.seed, "selects", task, quest.index) < world.selector:
+        return preferred(blocks, quest.family)
+    ordered = sorted(blocks, key=lambda block: block.name)
+    return ordered[int(uniform(world.seed, "choose", task, quest.index) * len(ordered))]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a call reads of one before it."""
+
+    answer: int
+    phrases: Phrases
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What one call depends on, however it is worded: who is asked, with which phrases, reading what, which draw."""
+
+    role: str
+    own: Phrases
+    drafts: tuple[Draft, ...] = ()
+    draw: object = ""
+
+    @property
+    def phrases(self) -> Phrases:
+        """The phrases that count: its own and those of the drafts."""
+        return self.own.union(*(draft.phrases for draft in self.drafts))
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What the call's part of the luck is drawn by."""
+        return (self.role, sorted(self.own), *((one.answer, sorted(one.phrases)) for one in self.drafts), self.draw)
+
+
+def called(world: World, quest: Quest, call: Call) -> tuple[bool, int | None]:
+    """Return whether a call answers rightly, and what it lacked if not."""
+    p = world.p(call.phrases, quest.family, call.role, bool(call.drafts))
+    if world.right(quest, p, *call.key):
+        return True, None
+    checked = world.checks(call.role, bool(call.drafts))
+    return False, world.lacks(call.phrases, checked, quest.index, *call.key)
 
 
 def _block(run: _Pass, layer: LayerSpec, block: Block, drafts: Sequence[Said]) -> list[Said]:
     spoken: list[Said] = []
-    for agent in block.agents:
-        read = [*drafts, *spoken] if block.aggregate.kind == "chain" else list(drafts)
-        for draw in range(agent.n):
-            spoken.append(_say(run, layer, block, agent, read, draw))
+    for agent, draws in seats(block):
+        read = [*drafts, *spoken] if block.aggregate.kind == "chain" else drafts
+        spoken += [_say(run, layer, block, agent, read, draw) for draw in range(draws)]
     return spoken
 
 
-def _say(run: _Pass, layer: LayerSpec, block: Block, agent: AgentSpec, drafts: Sequence[Said], draw: int) -> Said:
-    """Return one call's answer; at temperature 0 equal prompts come to equal answers, whatever the sample."""
-    world, quest = run.world, run.quest
-    who = f"{agent.role}. {agent.instructions}"
-    phrases = world.found(told(layer, agent)).union(*(draft.phrases for draft in drafts))
-    p = world.p(phrases, quest.family, who, bool(drafts))
-    key: tuple[object, ...] = (who, layer.task, *(f"{draft.answer} {sorted(draft.phrases)}" for draft in drafts))
-    if agent.temperature:
-        key = (*key, draw, run.sample + (run.resample == layer.name))
-    right = world.right(quest, p, *key)
-    lacks = None if right else world.lacks(phrases, world.checks(who, bool(drafts)), quest.index, *key)
-    answer = quest.gold if right else quest.wrong
-    return Said(layer.name, block.name, agent.name, answer, right, phrases, lacks)
+def _say(run: _Pass, layer: LayerSpec, block: Block, agent: AgentSpec, read: Sequence[Said], draw: int) -> Said:
+    """Return one call's answer; at temperature 0 equal calls come to equal answers, whatever the sample."""
+    drafts = tuple(dict.fromkeys(Draft(one.answer, one.phrases) for one in read))
+    drawn = (draw, run.sample + (run.resample == layer.name)) if agent.temperature else ""
+    call = Call(agent.role, run.world.found(told(layer, agent)), drafts, drawn)
+    right, lacks = called(run.world, run.quest, call)
+    answer = run.quest.gold if right else run.quest.wrong
+    return Said(layer.name, block.name, agent.name, answer, right, call.phrases, lacks)
 
 
 def _combined(block: Block, spoken: Sequence[Said]) -> Said:
@@ -174,13 +210,10 @@ class Player:
         rows = []
         for item, sample in trial.shown:
             played = self._play(trial.team, item, sample)
-            ends = {(one.layer, one.agent) for one in played.said}
-            for layer in trial.team.layers:
-                for block in layer.blocks:
-                    if block.aggregate.kind == "chain":
-                        ends -= {(layer.name, agent.name) for agent in block.agents[:-1]}
-            wrong = [one for one in played.said if not one.right and (one.layer, one.agent) in ends]
-            rows += [(one.layer, one.agent, one.lacks) for one in wrong if not played.right]
+            if not played.right:
+                ends = last_words(trial.team)
+                said = [one for one in played.said if not one.right and (one.layer, one.agent) in ends]
+                rows += [(one.layer, one.agent, one.lacks) for one in said]
         return rows
 
     def _repair(self, trial: Repair) -> str:
@@ -190,3 +223,13 @@ class Player:
         if self.poison:
             return poisoned(self.world, trial.team, aim, key, self.poison, trial.index)
         return repair(self.world, trial.team, aim, key, self.habits)
+
+
+def last_words(team: TeamSpec) -> set[tuple[str, str]]:
+    """Return layer and name of the agents whose answers are a block's own: all, but in a chain the last alone."""
+    ends = set()
+    for layer in team.layers:
+        for block in layer.blocks:
+            agents = block.agents[-1:] if block.aggregate.kind == "chain" else block.agents
+            ends |= {(layer.name, agent.name) for agent in agents}
+    return ends
