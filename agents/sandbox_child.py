@@ -81,6 +81,8 @@ def main() -> None:
         os.close(tokens)
         keep(events, job, child)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    if os.getppid() == 1:
+        os.setsid()  # schedulers share time among sessions first: many processes cannot starve the keeper
     for name, most in job["limits"].items():
         kind = getattr(resource, name)
         hard = resource.getrlimit(kind)[1]

@@ -143,11 +143,12 @@ async def play(job: Sequence[bytes], files: Mapping[str, bytes | Path], seconds:
         told.close()
         watch = _Watch(process, most)
         late = await watch.ended(job, reports, seconds + GRACE)
+        took = time.monotonic() - started
     events = list(_events(watch.kept["events"]))
     stdout, stderr = (watch.kept[name].decode(errors="replace") for name in ("stdout", "stderr"))
     if not late and not any("started" in event for event in events):
-        raise CallFailed("ServerError", f"the sandbox did not start: {stderr.strip()[-300:]}")
-    return Played(events, stdout, stderr, watch.over, late, time.monotonic() - started)
+        raise CallFailed("ServerError", f"the sandbox did not start: {' '.join(stderr.split())[-300:]}")
+    return Played(events, stdout, stderr, watch.over, late, took)
 
 
 class _Watch:

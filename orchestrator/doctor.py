@@ -37,7 +37,7 @@ def checks(address: str | None) -> Iterator[Check]:
     made: list[tuple[str, Callable[[], Iterator[Check]]]] = [
         ("versions", _versions), ("machine", _machine), ("gpus", _gpus), ("ray", lambda: _ray(address)),
         ("token", _token), ("cache", _cache), ("models", _models), ("store", _store), ("trust store", _trust),
-        ("batch invariance", _invariance),
+        ("batch invariance", _invariance), ("sandbox", _sandbox),
     ]  # fmt: skip
     for name, check in made:
         try:
@@ -175,3 +175,21 @@ def _invariance() -> Iterator[Check]:
         torch.set_num_threads(threads)
     advice = "" if equal else "results may differ in last bits with the number of actors; compare with a tolerance"
     yield Check("batch invariance", "ok" if equal else "warn", "holds" if equal else "does not hold here", advice)
+
+
+def _sandbox() -> Iterator[Check]:
+    from ..agents.sandbox import offered
+
+    host = offered()
+    if host["namespaces"]:
+        yield Check("sandbox", "ok", "user, network and pid namespaces")
+    else:
+        advice = "programs of agents run only where the network is allowed them: see docs/security.md"
+        yield Check("sandbox", "warn", f"no namespaces: {host['problem']}", advice)
+    if host["root"]:
+        advice = "they can write what root can: run plait as a user without rights"
+        yield Check("sandbox user", "warn", "programs of agents run as root", advice)
+    else:
+        yield Check("sandbox user", "ok", "nobody" if host["nobody"] else "the user of plait")
+    if host["namespaces"] and not host["proc"]:
+        yield Check("sandbox processes", "warn", "cannot be counted: the kernel's limit for each user holds alone")
