@@ -88,8 +88,8 @@ class CritiqueMemory:
         return self._previous.get(layer, "")
 
     def replace(self, critiques: Mapping[str, str]) -> None:
-        """Remember this step's critiques in place of the last ones, whatever became of the repair."""
-        self._previous = dict(critiques)
+        """Remember this step's critiques, whatever became of the repair; a layer without one keeps its last."""
+        self._previous |= {layer: text for layer, text in critiques.items() if text}
 
 
 @dataclass

@@ -68,7 +68,7 @@ class EditRecord:
 
     def remembered(self) -> str:
         """Return what became of it as memory tells it."""
-        if self.verdict in {"refused", "failed"}:
+        if self.verdict in {"refused", "failed"} or self.look < 0:
             return f"{self.verdict}: {self.why}"
         if self.verdict == "undecidable":
             return f"undecided: {self.missing} of {self.missing + self.items} items without a score"

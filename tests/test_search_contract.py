@@ -22,12 +22,21 @@ from plait.search.policy_profiles import POLICY_PROFILES
 from plait.search.policy_search import PolicySearch
 from plait.search.profiles import PROFILES
 from plait.search.random_search import RandomSearch
+from plait.search.textual import TextualSearch
+from plait.search.textual_profiles import TEXTUAL_PROFILES
 from plait.search.uniform import uniform_students
+from plait.teams import AgentSpec, Block, LayerSpec, Schema, TeamSpec
 
 DEPTH = 12
 SPACE = EditSets(DEPTH, (1, 2), (0, 2), 1, 24)
 TEACHER = named("cnn:width=8", (1, 8, 8), 10)
 NETWORKS = {"plait": NetworkSpace(TEACHER, limit=0.4 * TEACHER.params), "n2n-paper": NetworkSpace(TEACHER)}
+NUMBER = Schema(kind="number")
+SOLVE = LayerSpec(
+    name="solve", task="Solve it.", blocks=(Block(name="one", agents=(AgentSpec(name="a", output=NUMBER),)),)
+)
+TEAM = TeamSpec(layers=(SOLVE,), answer=NUMBER)
+ITEMS = [f"t{at}" for at in range(8)], [f"v{at}" for at in range(20)]
 CUTS = CutSpace(DecoderSizes(DEPTH, 256, 192, 9_000, 50_000), 500_000)
 
 MAKERS = {
@@ -44,6 +53,10 @@ MAKERS = {
         )
         for name, profile in POLICY_PROFILES.items()
     },
+    **{
+        f"textual {name}": (lambda seed, p=profile: TextualSearch(TEAM, *ITEMS, p, seed, 6))
+        for name, profile in TEXTUAL_PROFILES.items()
+    },
     "asha": lambda seed: Asha(NETWORKS["plait"], 60, seed),
     "asha of few": lambda seed: Asha(NETWORKS["plait"], 10**6, seed, quota=12, capped=True),
     "random students": lambda seed: random_students(NETWORKS["plait"], 60, seed),
@@ -57,7 +70,13 @@ def outcome_of(key: str, failing: bool = True):
     number = int(digest(key)[:8], 16)
     if failing and number % 7 == 0:
         return Failed("Scripted", "every seventh")
-    return Scored({"reward": float(number % 3 == 0)})
+    reward = float(number % 3 == 0)
+    textual = {"score": reward, "text": f"finding {number}", "patch": {"edits": [patch_of(number)]}}
+    return Scored({"reward": reward, **textual})
+
+
+def patch_of(number: int):
+    return {"op": "set_instructions", "agent": "a", "text": f"advice {number % 5}"}
 
 
 def play(search: Search, ask: int, lag: int) -> list[str]:

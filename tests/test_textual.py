@@ -1,0 +1,460 @@
+"""Search over teams: phases in order, chunks and replay, blame, refusals, memory, failures, and that it learns."""
+
+from dataclasses import replace
+
+import pytest
+from plait.errors import SpecError
+from plait.records import Failed, Scored
+from plait.search.gate import MEAN
+from plait.search.textual import TextualSearch
+from plait.search.textual_momentum import EditMemory, Tried, tokens
+from plait.search.textual_profiles import (
+    GEPA,
+    PAPER,
+    PLAIT,
+    RANDOM,
+    TEXTGRAD,
+    TEXTUAL_PROFILES,
+    TextualProfile,
+    textual_profile,
+)  # fmt: skip
+from plait.search.textual_trials import Critique, Finding, Forward, Repair, parse
+from plait.teams import TeamSpec
+from textual_world import TRAIN, VALIDATION, Landscape, instructions, layers_of, play, proposed, scored, team
+
+
+def search(profile: TextualProfile = PLAIT, steps: int = 1, start: TeamSpec | None = None, seed: int = 0, **rest):
+    return TextualSearch(start or team("plan", "solve"), TRAIN, VALIDATION, profile, seed, steps, **rest)
+
+
+def kinds(trials) -> list[tuple[str, int]]:
+    """Return runs of trials of one kind, and how long each is."""
+    runs: list[tuple[str, int]] = []
+    for trial in trials:
+        kind = type(trial.candidate).__name__
+        count = runs.pop()[1] if runs and runs[-1][0] == kind else 0
+        runs.append((kind, count + 1))
+    return runs
+
+
+def of(kind, trials):
+    return [trial.candidate for trial in trials if isinstance(trial.candidate, kind)]
+
+
+def half(item: str) -> bool:
+    """Whether a team that is right on every other validation item, and wrong in training, is right on this one."""
+    return item[0] == "v" and int(item[1:]) % 2 == 0
+
+
+class Scripted:
+    """Outcomes by rule: how often teams are right, what critiques and repairs say. Each can be replaced."""
+
+    def __init__(self, right=lambda forward: half(forward.item), patch=None, critic=None):
+        self.right, self.critic = right, critic
+        self.patch = patch or (lambda it: instructions(self.agent(it), f"Think {it.index}."))
+
+    def agent(self, repair: Repair) -> str:
+        return f"{repair.finding.layer or 'solve'}-agent"
+
+    def __call__(self, trial):
+        if isinstance(trial, Forward):
+            answer = self.right(trial)
+            return answer if isinstance(answer, Failed | Scored) else scored(trial.team, float(answer))
+        if isinstance(trial, Critique):
+            if self.critic:
+                return self.critic(trial)
+            where = trial.scope or "solve"
+            finding = {"layer": where, "agent": None, "kind": "prompt", "text": f"{trial.scope or 'team'} is vague"}
+            return Scored({"findings": [finding], "text": f"{trial.scope or 'team'} at {trial.index}"})
+        patch = self.patch(trial)
+        return patch if isinstance(patch, Failed | Scored) else proposed(patch)
+
+
+# -- trials
+
+
+def test_trials_are_read_back_from_their_text():
+    finding = Finding("solve", "solve-agent", "role", "too bold")
+    repair = Repair(team(), finding, {"global": "g"}, ("a", "b"), "cycle at x", {"alpha": 0.7, "beta": 0.5}, 1, 9)
+    for trial in (Forward(team(), "a", 1, "solve"), Critique(team(), "", (("a", 0),), {"solve": {"n": 1}}, 3), repair):
+        assert parse(trial.key) == trial
+        assert hash(parse(trial.key)) == hash(trial)
+    with pytest.raises(SpecError, match="trial of a search over teams"):
+        parse('{"kind":"guess"}')
+
+
+# -- phases, chunks, replay
+
+
+def test_the_phases_of_a_step_come_in_order():
+    ours = search()
+    trials = play(ours, Scripted())
+    (step,) = ours.steps
+    # 4 training passes; global critique and one a layer; 4 repairs; 32 items of incumbent and 4 challengers; all tie,
+    # which is no lead: dropped at 100
+    assert kinds(trials) == [("Forward", 4), ("Critique", 3), ("Repair", 4), ("Forward", 5 * 100)]
+    assert {trial.item for trial in of(Forward, trials[:4])} <= set(TRAIN)
+    gate = of(Forward, trials[11:])
+    assert {trial.item for trial in gate[: 5 * 32]} == set(ours.items[:32])
+    assert [edit.look for edit in step.edits] == [1] * 4
+    assert [edit.verdict for edit in step.edits] == ["rejected"] * 4
+    assert [repair.finding.layer for repair in of(Repair, trials)] == ["solve", "plan", "solve", "solve"]
+    assert ours.done
+    assert ours.stop == "steps"
+
+
+def test_a_gate_never_goes_by_training_items():
+    trials = play(search(), Scripted())
+    last = max(at for at, trial in enumerate(trials) if isinstance(trial.candidate, Repair))
+    assert all(trial.candidate.item in VALIDATION for trial in trials[last + 1 :])
+
+
+@pytest.mark.parametrize("name", TEXTUAL_PROFILES)
+def test_how_many_are_asked_at_once_changes_nothing(name):
+    def run(chunks):
+        world, ours = Landscape(3), search(textual_profile(name), 3, team())
+        return [trial.candidate for trial in play(ours, world.outcome, chunks)], ours.incumbent.hash
+
+    whole, final = run((1000,))
+    assert len(set(whole)) == len(whole)  # and nothing is asked twice
+    for chunks in ((1,), (3, 7, 64)):
+        assert run(chunks) == (whole, final)
+
+
+def test_told_again_it_asks_the_same_and_ends_with_the_same_team():
+    world, first = Landscape(1), search(PLAIT, 4, team())
+    told = {trial.candidate: world.outcome(trial.candidate) for trial in play(first, world.outcome)}
+    again = search(PLAIT, 4, team())
+    play(again, told.__getitem__)  # a KeyError would be a trial that the first did not ask
+    assert again.incumbent.hash == first.incumbent.hash != first.steps[0].incumbent
+    assert again.steps == first.steps
+
+
+def test_another_seed_is_another_run():
+    trials = [play(search(seed=seed), Scripted()) for seed in (0, 1)]
+    assert [one.candidate for one in trials[0]] != [one.candidate for one in trials[1]]
+
+
+# -- the backward pass
+
+
+def test_layers_without_blame_are_not_criticised():
+    def right(trial):
+        return trial.item.startswith("v") or trial.resample == "solve"  # a new draw of solve mends every failure
+
+    start = team("plan", "solve", "say", temperature=0.7)
+    ours = search(start=start)
+    trials = play(ours, Scripted(right))
+    replays = [trial for trial in of(Forward, trials) if trial.resample]
+    assert len(replays) == 3 * 4  # every failure, with each layer drawn again
+    assert ours.steps[0].blame == {"plan": 0.0, "solve": 1.0, "say": 0.0}
+    assert [critique.scope for critique in of(Critique, trials)] == ["", "solve"]
+    assert of(Critique, trials)[0].stats["solve"]["blame"] == 1.0
+
+
+def test_a_layer_with_unparsed_outputs_is_criticised_all_the_same():
+    def right(trial):
+        if trial.item in VALIDATION:
+            return True
+        values = {"score": 0.0, "unparsed": 1, "layers": layers_of(trial.team)}
+        values["layers"]["plan"]["unparsed"] = 1
+        return Scored(values)
+
+    trials = play(search(start=team("plan", "solve", temperature=0.7)), Scripted(right))
+    assert [critique.scope for critique in of(Critique, trials)] == ["", "plan"]
+
+
+def test_a_layer_that_is_not_sampled_is_not_drawn_again():
+    trials = play(search(start=team("plan", "solve")), Scripted())
+    assert not any(trial.resample for trial in of(Forward, trials))
+
+
+def test_half_of_a_batch_are_known_failures():
+    fails = set(TRAIN[:50])
+    ours = search(steps=8)
+    trials = play(ours, Scripted(lambda trial: trial.item not in fails))
+    batches = [step.batch for step in ours.steps]
+    assert all(len(batch) == 4 for batch in batches)
+    known: set[str] = set()
+    for batch in batches:
+        assert len(known & set(batch)) >= min(2, len(known))
+        known |= fails & set(batch)
+    assert of(Critique, trials)[0].shown[0][0] in fails  # failures are shown first
+
+
+def test_a_start_without_failures_ends_by_patience():
+    ours = search(steps=20)
+    trials = play(ours, Scripted(lambda trial: True))
+    assert (ours.stop, len(ours.steps)) == ("patience", 3)
+    assert {step.note for step in ours.steps} == {"no failure in the training batches"}
+    assert not of(Repair, trials)
+
+
+# -- repairs
+
+
+def test_a_refused_repair_is_asked_once_more_with_the_reason():
+    def patch(repair):
+        return instructions("nobody", "x") if repair.index == 1 else None if repair.index == 2 else good(repair)
+
+    def good(repair):
+        return instructions("solve-agent", f"Think {repair.index}.")
+
+    ours = search()
+    trials = play(ours, Scripted(patch=patch))
+    again = [repair for repair in of(Repair, trials) if repair.attempt]
+    assert [repair.index for repair in again] == [1, 2]
+    assert again[0].refused.startswith("unknown-agent at ")
+    assert again[1].refused.startswith("no-patch at ")
+    assert ours.refusals == {"unknown-agent": 2, "no-patch": 2}
+    assert [edit.verdict for edit in ours.steps[0].edits] == ["rejected", "refused", "refused", "rejected"]
+    assert [edit.refusal for edit in ours.steps[0].edits] == ["", "unknown-agent", "no-patch", ""]
+
+
+def test_equal_proposals_of_a_step_are_judged_once():
+    ours = search()
+    play(ours, Scripted(patch=lambda repair: instructions("solve-agent", "Think twice.")))
+    assert ours.refusals == {"duplicate": 6}
+    assert [edit.verdict for edit in ours.steps[0].edits] == ["rejected", "refused", "refused", "refused"]
+
+
+def test_a_leak_is_refused():
+    ours = search(leaks=lambda text: "Think 0" in text)
+    play(ours, Scripted())
+    assert ours.refusals == {"leak": 2}
+
+
+def test_steps_without_a_valid_patch_end_the_search():
+    ours = search(steps=20)
+    play(ours, Scripted(patch=lambda repair: None))
+    assert (ours.stop, len(ours.steps)) == ("patience", 3)
+
+
+# -- adoption
+
+
+def right_if(*words: str):
+    """Return an answer that is right as often as the team's texts hold words: a half, then all."""
+
+    def right(trial):
+        found = sum(word in trial.team.key for word in words)
+        return trial.item in VALIDATION and int(trial.item[1:]) % 10 < (0, 5, 10)[found]
+
+    return right
+
+
+def test_one_challenger_a_step_is_adopted_and_the_others_are_judged_first_next_step():
+    def patch(repair):
+        if repair.index < 2:
+            return instructions(("plan-agent", "solve-agent")[repair.index], ("alpha", "beta")[repair.index])
+        return instructions("solve-agent", f"Think {repair.index}.")
+
+    ours = search(replace(PLAIT, archive_share=0.0, merges=0.0), steps=2)
+    trials = play(ours, Scripted(right_if("alpha", "beta"), patch))
+    first, second = ours.steps
+    assert [edit.verdict for edit in first.edits] == ["adopted", "passed", "rejected", "rejected"]
+    assert first.adopted == second.incumbent
+    again = second.edits[0]
+    assert (again.again, again.index, again.attempts, again.verdict) == (True, 1, 0, "adopted")
+    assert len([repair for repair in of(Repair, trials) if repair.attempt == 0]) == 8  # no new repair for it
+    assert "alpha" in ours.incumbent.key
+    assert "beta" in ours.incumbent.key
+    assert {member.team.hash for member in ours.archive.members} >= {ours.incumbent.hash}
+
+
+def test_a_team_that_is_always_right_ends_the_search():
+    ours = search(steps=9)
+    right = lambda trial: trial.item in VALIDATION and "alpha" in trial.team.key  # noqa: E731
+    play(ours, Scripted(right, lambda repair: instructions("solve-agent", f"alpha {repair.index}")))
+    # adopted at the first look, after 32 items: as perfect it counts from 100 on
+    assert ours.stop == "perfect"
+    assert ours.steps[0].adopted
+
+
+@pytest.mark.parametrize("redraw", [False, True])
+def test_an_adopted_team_is_drawn_again_where_that_is_asked_for(redraw):
+    def patch(repair):
+        return instructions("solve-agent", f"{'alpha' if repair.index == 0 else 'other'} {repair.index}")
+
+    ours = search(replace(PLAIT, redraw_incumbent=redraw, archive_share=0.0), steps=2)
+    trials = play(ours, Scripted(right_if("alpha"), patch))
+    adopted = ours.steps[0].adopted
+    samples = {trial.sample for trial in of(Forward, trials) if trial.team.hash == adopted and trial.item in VALIDATION}
+    assert samples == ({0, 1} if redraw else {0})
+
+
+# -- failures
+
+
+def test_a_failed_pass_is_no_wrong_answer():
+    """A challenger whose every fifth pass fails is dropped as undecidable; with fewer gaps it is decided."""
+    for every, verdict in ((5, "undecidable"), (50, "rejected")):
+
+        def right(trial, every=every):
+            if trial.item in VALIDATION and "Think 0" in trial.team.key and int(trial.item[1:]) % every == 0:
+                return Failed("Timeout")
+            return trial.item in VALIDATION
+
+        ours = search()
+        play(ours, Scripted(right))
+        edit = ours.steps[0].edits[0]
+        assert edit.verdict == verdict
+        assert edit.missing
+        assert edit.losses == 0
+        assert ours.undecidable == (verdict == "undecidable")
+        assert ours.failures["forward"] > 0
+
+
+@pytest.mark.parametrize("name", TEXTUAL_PROFILES)
+def test_it_outlives_any_failure(name):
+    for gone in (Forward, Critique, Repair, (Forward, Critique, Repair)):
+        ours, whole = search(textual_profile(name), 6), Scripted()
+        trials = play(ours, lambda it, gone=gone, whole=whole: Failed("Gone") if isinstance(it, gone) else whole(it))
+        assert ours.done
+        asked = {kind.__name__: len(of(kind, trials)) for kind in (Forward, Critique, Repair)}
+        lost = {kind: count for kind, count in ours.failures.items() if count}
+        kinds_gone = gone if isinstance(gone, tuple) else (gone,)
+        assert lost == {kind.__name__.lower(): n for kind in kinds_gone if (n := asked[kind.__name__])}
+        assert not any(edit.verdict == "adopted" for step in ours.steps for edit in step.edits if Forward in kinds_gone)
+
+
+def test_items_on_both_sides_are_refused():
+    with pytest.raises(SpecError, match="none that are training items too"):
+        TextualSearch(team(), TRAIN, [*VALIDATION, TRAIN[0]])
+    with pytest.raises(SpecError, match="9 or more"):
+        TextualSearch(team(), TRAIN, VALIDATION[:8])
+
+
+# -- memory
+
+
+def test_plait_shows_what_became_of_the_edits_before():
+    def patch(repair):
+        return None if repair.index == 0 else instructions("solve-agent", f"Think {repair.index}.")
+
+    ours = search(replace(PLAIT, archive_share=0.0), steps=2)
+    trials = play(ours, Scripted(patch=patch))
+    first, later = of(Repair, trials)[0], of(Repair, trials)[-4]
+    assert first.memory == ()
+    assert later.memory
+    assert any("refused: no-patch" in line for line in later.memory)
+    assert any("rejected +0 of 100" in line for line in later.memory)
+
+
+def test_without_memory_repair_is_told_less():
+    def repairs(profile):
+        return of(Repair, play(search(profile, 2), Scripted()))
+
+    told, untold = repairs(PLAIT), repairs(replace(PLAIT, memory=False))
+    assert told[:4] == untold[:4]  # there is nothing to remember yet
+    assert told[4:] != untold[4:]
+    assert any(repair.memory for repair in told)
+    assert not any(repair.memory for repair in untold)
+
+
+def test_memory_is_bounded_however_long_a_run_is():
+    memory = EditMemory()
+    for at in range(100):
+        memory.note(
+            "solve", Tried("it never says the unit " * 30, f"instructions: {'mind ' * 90}", f"kept +{at} of 100")
+        )
+        assert 1 <= len(memory.lines("solve")) <= 6
+        assert sum(tokens(line) for line in memory.lines("solve")) <= 400
+    assert "kept +99 of 100" in memory.lines("solve")[-1]
+    assert memory.lines("plan") == ()
+
+
+def test_the_paper_shows_the_previous_critique_with_weights_also_after_a_refusal():
+    ours = search(PAPER, steps=2)
+    trials = play(ours, Scripted(lambda trial: trial.item in VALIDATION, lambda repair: None))
+    first, second = of(Repair, trials)
+    assert first.weights == second.weights == {"alpha": 0.7, "beta": 0.5}
+    assert "previous" not in first.critiques
+    assert (
+        second.critiques["previous"] == first.critiques["local"] == "Layer plan:\nplan at 0\n\nLayer solve:\nsolve at 0"
+    )
+    assert second.critiques["global"] == "team at 1"
+    assert second.refused.startswith("no-patch at ")
+    unmixed = of(Repair, play(search(replace(PAPER, memory=False), 2), Scripted(patch=lambda repair: None)))
+    assert "previous" not in unmixed[1].critiques
+
+
+# -- the other profiles
+
+
+def test_the_paper_reads_the_whole_batch_repairs_once_and_stops_at_its_target():
+    ours = search(PAPER, steps=1)
+    trials = play(ours, Scripted())
+    assert kinds(trials) == [("Forward", 200), ("Critique", 3), ("Repair", 1), ("Forward", 200)]
+    assert ours.steps[0].edits[0].verdict == "rejected"  # all tie
+    done = search(PAPER, steps=9)
+    play(done, Scripted(lambda trial: True))
+    assert (done.stop, done.steps[0].score, len(done.steps)) == ("target", 1.0, 1)
+
+
+def test_textgrad_rewrites_every_agent_at_once_and_keeps_ties():
+    ours = search(TEXTGRAD, steps=1)
+    trials = play(ours, Scripted())
+    assert kinds(trials) == [("Forward", 3), ("Critique", 2), ("Repair", 2), ("Forward", 200)]
+    assert [critique.scope for critique in of(Critique, trials)] == ["plan", "solve"]
+    (edit,) = ours.steps[0].edits
+    assert (edit.verdict, len(edit.edits)) == ("adopted", 2)
+    assert {agent.instructions for agent in ours.incumbent.agents()} == {"Think 0.", "Think 1."}
+    worse = search(TEXTGRAD, steps=1)
+    play(worse, Scripted(lambda trial: trial.item in VALIDATION and ("Think." in trial.team.key or trial.item != "v7")))
+    assert worse.steps[0].edits[0].verdict == ("rejected" if "v7" in worse.items else "adopted")
+
+
+def test_textgrad_refuses_other_edits():
+    role = {"edits": [{"op": "set_role", "agent": "solve-agent", "text": "bold"}], "rationale": ""}
+    ours = search(TEXTGRAD, steps=1)
+    play(ours, Scripted(patch=lambda repair: role))
+    assert ours.refusals == {"edit-not-allowed": 2}
+
+
+def test_gepa_validates_only_what_beats_its_parent_on_the_minibatch():
+    ours = search(GEPA, steps=2)
+    trials = play(ours, Scripted())
+    assert kinds(trials)[0] == ("Forward", 100 + 3)  # the start's validation, then the first minibatch
+    assert kinds(trials)[1:4] == [("Critique", 1), ("Repair", 1), ("Forward", 3 + 3)]
+    assert [edit.verdict for step in ours.steps for edit in step.edits] == ["rejected"] * 2
+    assert [critique.scope for critique in of(Critique, trials)] == ["plan", "solve"]  # in turn
+
+    better = search(GEPA, steps=1)
+    right = lambda trial: trial.item in TRAIN if "Think 0" in trial.team.key else half(trial.item)  # noqa: E731
+    play(better, Scripted(right))
+    assert [edit.verdict for edit in better.steps[0].edits] == ["pooled"]  # better in training, worse in validation
+    assert better.incumbent.hash == better.steps[0].parent
+
+
+def test_random_edits_see_nothing_and_pass_the_same_gate():
+    ours = search(RANDOM, steps=2)
+    trials = play(ours, Scripted())
+    assert [kind for kind, _ in kinds(trials)] == ["Repair", "Forward", "Repair", "Forward"]
+    assert {trial.item for trial in of(Forward, trials)} <= set(VALIDATION)
+    repairs = of(Repair, trials)
+    assert {repair.finding.text for repair in repairs} == {""}
+    assert len({(repair.finding.layer, repair.finding.kind) for repair in repairs}) > 2
+    assert not any(repair.critiques or repair.memory for repair in repairs)
+
+
+def test_repeats_are_averaged_and_are_no_items():
+    ours = search(replace(PLAIT, gate=MEAN, validation=30, repeats=2))
+    play(ours, Scripted(lambda trial: trial.item in VALIDATION and trial.sample == 0))
+    assert {edit.ties for edit in ours.steps[0].edits} == {30}
+
+
+# -- learning
+
+
+def test_it_learns_where_the_critic_is_right_half_of_the_time_and_random_edits_do_not():
+    """Sixty proposals; what is reachable is all five useful phrases and no harmful one."""
+    gains = {"plait": [], "random": []}
+    for seed in range(2):
+        for profile in (PLAIT, RANDOM):
+            world = Landscape(seed, q=0.5)
+            ours = search(profile, 15, team(), seed)
+            play(ours, world.outcome)
+            gains[profile.name].append(world.gain(ours.incumbent))
+    assert all(gain > 0.89 for gain in gains["plait"])
+    assert all(gain < 0.51 for gain in gains["random"])
