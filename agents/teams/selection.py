@@ -111,7 +111,7 @@ def offer(wording: Wording, layer: LayerSpec, item: TaskItem, work: Sequence[Wor
     texts = [fenced(one.text) for one in work]
     prompt = wording.render(
         "select", question=shortened(fenced(item.question), SHOWN_CHARS), task=layer.task,
-        work=shortened("\n".join(texts), SHOWN_CHARS), choices=[(block.name, block.when) for block in blocks],
+        work=shortened("\n".join(texts), SHOWN_CHARS), choices=tuple((block.name, block.when) for block in blocks),
     )  # fmt: skip
     return Offer(prompt=prompt, names=tuple(block.name for block in blocks))
 

@@ -6,9 +6,9 @@ must not know graphs or models.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,9 @@ FILES = (
     "retry",
 )  # fmt: skip
 """Templates of the forward pass; a file is called `team_NAME.txt`."""
+
+KEPT = 1024
+"""Rendered texts that are kept: the agents of a block share most of their prompts, and items share the rest."""
 
 _MARKER = re.compile(r"<(\s*/?\s*(?:question|setup|examples|files|work|answer)\b[^<>\n]*)>", re.IGNORECASE)
 
@@ -72,25 +75,33 @@ class Wording:
         """Return what all agents of a block are shown: the item, what earlier layers came to, the layer's task."""
         return self.render(
             "material", question=fenced(item.question), setup=fenced(item.setup),
-            visible=[fenced(test) for test in item.visible], files=[fenced(file.name) for file in item.files],
-            work=[Work(fenced(one.by), fenced(one.text)) for one in work], task=task,
+            visible=tuple(map(fenced, item.visible)), files=tuple(fenced(file.name) for file in item.files),
+            work=tuple(Work(fenced(one.by), fenced(one.text)) for one in work), task=task,
         )  # fmt: skip
 
     def shown(self, texts: Sequence[str], own: int = 0) -> str:
         """Return answers of colleagues, numbered from 1; `own` is the reader's, 0 for none."""
-        return self.render("shown", texts=[fenced(text) for text in texts], own=own)
+        return self.render("shown", texts=tuple(map(fenced, texts)), own=own)
 
     def form(self, schema: Schema, *, program: bool = False, files: Sequence[str] = ()) -> str:
         """Return how an answer must be written; `program`: as a program that prints it."""
-        name, more = ("program", {"files": files}) if program else ("form", {})
-        return self.render(name, kind=schema.kind, options=schema.options, fields=schema.fields, **more)
+        asked = {"kind": schema.kind, "options": schema.options, "fields": schema.fields}
+        return self.render("program", files=tuple(files), **asked) if program else self.render("form", **asked)
 
-    def render(self, name: str, **values: Any) -> str:
+    def render(self, name: str, **values: Hashable) -> str:
         """Return the text of `team_NAME.txt`.
 
         Raises:
             SpecError: it is no Jinja template of the names it is given.
         """
+        return self._rendered(name, tuple(values.items()))
+
+    @cached_property
+    def _rendered(self) -> Callable[[str, tuple[tuple[str, Hashable], ...]], str]:
+        """`_render`, each text once as long as it is kept."""
+        return lru_cache(maxsize=KEPT)(self._render)
+
+    def _render(self, name: str, values: tuple[tuple[str, Hashable], ...]) -> str:
         try:
             return self._templates.get_template(f"team_{name}.txt").render(values).strip()
         except TemplateError as error:
