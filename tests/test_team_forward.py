@@ -1,6 +1,8 @@
 """The forward pass of a team: what is asked, what is recorded, what is paid again, and what a failure harms."""
 
+import asyncio
 import json
+import pickle
 from collections import Counter
 
 import pytest
@@ -287,6 +289,17 @@ def test_a_completion_that_the_model_reports_as_empty_is_unreadable_too(tmp_path
     assert result.cost["calls"] == 2
 
 
+@pytest.mark.parametrize("said", ["Answer: 3", "No idea at all.", ""])
+def test_a_budget_reserves_no_less_than_a_call_takes(tmp_path, said):
+    model, team = ScriptedChat(lambda messages: said), one_agent()
+    (graph,) = run(tmp_path, model, team, items()).graphs
+    node, took = graph.nodes["solve/solo/lone#0"], graph.states["solve/solo/lone#0"].cost
+    most = asyncio.run(node.task.upper(graph.given(node), model))
+    assert most.calls >= took["calls"]
+    assert most.prompt_tokens >= took["prompt_tokens"]
+    assert most.completion_tokens >= took["completion_tokens"]
+
+
 def test_a_call_that_fails_fails_its_item_and_no_other(tmp_path):
     def down(messages):
         text = messages[-1]["content"]
@@ -343,7 +356,9 @@ def test_another_wording_is_another_agent(tmp_path):
     GraphRun([Graph(item.id, graphs.nodes(item))], [CallWorker(model)], ledger).run()
     ledger.close()
     assert "Act as the lone." in model.prompts[0]
+    sent = pickle.loads(pickle.dumps(edited))
     (tmp_path / "team_agent.txt").write_text("{{ nobody }}")
+    assert sent.hash == edited.hash
     with pytest.raises(SpecError, match=r"team_agent\.txt"):
         Wording(tmp_path).render("agent", role="", instructions="", form="")
     with pytest.raises(SpecError, match="a folder of prompt files"):
