@@ -5,11 +5,14 @@ Bounds are in estimated tokens: there is no tokenizer here, and a prompt must no
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from ...errors import SpecError
 
 _PIECE = re.compile(r"[A-Za-z0-9]{1,4}|\n|[^\S\n]{8}|[^\sA-Za-z0-9]")
+Spans: TypeAlias = list[tuple[int, int]]
+"""Where the pieces of a text begin and end."""
+
 _ROUNDS = 6
 """Times that a prompt is fitted: marks and quotation signs are counted only once they are there."""
 
@@ -28,24 +31,31 @@ def tokens(text: str) -> int:
     >>> tokens("rejected -2 of 32")
     6
     """
-    return sum(1 for _ in _PIECE.finditer(text))
+    return len(_PIECE.findall(text))
 
 
 def cut(text: str, most: int) -> str:
     """Return a text of `most` tokens; where its middle was left out a mark says how much, and the end is kept.
 
     >>> cut("one two three four five six", 3).splitlines()
-    ['one two', '[... about 5 tokens left out ...]', 'six']
+    ['one two', '[... about 4 tokens left out ...]', 'six']
     """
-    pieces = list(_PIECE.finditer(text))
-    if len(pieces) <= most:
+    return _cut(text, _spans(text), most)
+
+
+def _spans(text: str) -> Spans:
+    return [piece.span() for piece in _PIECE.finditer(text)]
+
+
+def _cut(text: str, spans: Spans, most: int) -> str:
+    if len(spans) <= most:
         return text.strip()
     most = max(0, most)
     tail = most // 3
     head = most - tail
-    start = text[: pieces[head - 1].end()] if head else ""
-    end = text[pieces[-tail].start() :] if tail else ""
-    mark = f"[... about {len(pieces) - most} tokens left out ...]"
+    start = text[: spans[head - 1][1]] if head else ""
+    end = text[spans[-tail][0] :] if tail else ""
+    mark = f"[... about {len(spans) - most} tokens left out ...]"
     return "\n".join(part for part in (start.strip(), mark, end.strip()) if part)
 
 
@@ -89,15 +99,17 @@ def fitted(render: Callable[[Shown], str], total: int, where: str) -> str:
         SpecError: its own words alone have more.
     """
     lengths: list[int] = []
+    spans: dict[str, Spans] = {}
 
     def measured(text: str, most: int = total, /) -> str:
-        lengths.append(min(tokens(text), most))
+        spans.setdefault(text, _spans(text))
+        lengths.append(min(len(spans[text]), most))
         return ""
 
     room = total - tokens(render(measured))
     for _ in range(_ROUNDS):
         reached = level(lengths, room)
-        prompt = render(lambda text, most=total, /: quoted(cut(text, min(most, reached))))  # noqa: B023
+        prompt = render(lambda text, most=total, /: quoted(_cut(text, spans[text], min(most, reached))))  # noqa: B023
         over = tokens(prompt) - total
         if over <= 0:
             return prompt

@@ -5,7 +5,7 @@ not know models, graphs or searches.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -105,7 +105,7 @@ class Bounds:
     Attributes:
         total: The whole prompt, its own words included: longer texts are cut alike until it fits.
         output: An output of a trace; a question and a feedback have as much.
-        critique: One critique shown to repair.
+        critique: What a critique says of one layer, or of the whole team, as repair is shown it.
         memory: All that is shown of earlier edits.
         entries: Earlier edits shown.
         steps: Calls of one item shown; the middle ones are left out where there are more.
@@ -118,6 +118,15 @@ class Bounds:
     entries: int = 6
     steps: int = 24
 
+    def within(self, context: int | None, max_tokens: int) -> "Bounds":
+        """Return bounds that fit a model's context (None: it does not say) beside two answers of `max_tokens`."""
+        if context is None:
+            return self
+        return replace(self, total=min(self.total, context - 2 * max_tokens - TEMPLATE))
+
+
+TEMPLATE = 200
+"""Tokens kept free for a chat template and for asking again."""
 
 BOUNDS = Bounds()
 """Fit for a context of some 10,000 tokens, answers included."""

@@ -54,7 +54,7 @@ def read_critique(text: str, layers: Mapping[str, Sequence[str]], scope: str = "
     findings = [finding for finding in known if finding is not None][:MOST_FINDINGS]
     said = found.get("critique")
     whole = said.strip() if isinstance(said, str) else ""
-    unknown = sum(not finding.layer for finding in findings) if scope or layers else 0
+    unknown = sum(not finding.layer for finding in findings)
     return ReadCritique(whole or "\n".join(finding.text for finding in findings), tuple(findings), unknown)
 
 
@@ -154,14 +154,18 @@ def _row(is_row: Callable[[Mapping[str, Any]], bool]) -> Callable[[Any], bool]:
 
 
 def _values(text: str) -> Iterator[Any]:
-    """Yield the JSON objects and lists of a text, those within others left out."""
+    """Yield the JSON objects and lists of a text, those within others left out, be the others whole or broken."""
     decoder = json.JSONDecoder(strict=False, parse_constant=_no_number)
     opening, at = re.compile(r"[{\[]"), 0
     while match := opening.search(text, at):
         try:
             value, at = decoder.raw_decode(text, match.start())
-        except (ValueError, RecursionError):
+        except json.JSONDecodeError as error:
+            at = max(match.start() + 1, error.pos)
+        except ValueError:  # a number that is none
             at = match.start() + 1
+        except RecursionError:  # no answer nests a thousand deep, and what is within would nest as deep again
+            return
         else:
             yield value
 

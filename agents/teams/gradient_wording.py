@@ -9,13 +9,15 @@ from collections.abc import Collection, Mapping
 from functools import cached_property, partial
 from typing import Any
 
+from jinja2 import TemplateError
 from pydantic import BaseModel
 
+from ...errors import SpecError
 from ...models.chat import Message
 from ...records import JSON
 from ...team_edits import patch_schema
 from ...teams import PLACEHOLDERS, TeamSpec
-from .fitting import Shown, fitted, newest
+from .fitting import Shown, fitted, newest, tokens
 from .gradient_given import KINDS, Bounds, CritiqueGiven, Finding, RepairGiven, Sample, Step
 from .wording import Wording
 
@@ -38,7 +40,13 @@ class GradientWording(Wording):
         return self._call("critic", partial(self._critique, given, bounds), bounds)
 
     def repair(self, given: RepairGiven, bounds: Bounds, *, schema: bool) -> list[Message]:
-        """Return the call that asks for a patch; `schema`: show the JSON schema, for models that are not held to it.
+        """Return the call that asks for a patch.
+
+        Args:
+            given: What is shown.
+            bounds: How much of it.
+            schema: Show the JSON schema, for models that are not held to it; it is left out where it would take half
+                of the prompt, since the forms of all edits are shown anyway.
 
         Raises:
             SpecError: the bound on the whole prompt leaves no room.
@@ -48,6 +56,17 @@ class GradientWording(Wording):
     def reask(self, error: str) -> str:
         """Return what is said to a model whose answer could not be used."""
         return self.render("reask", error=error)
+
+    def render(self, name: str, **values: Any) -> str:
+        """Return the text of `team_NAME.txt`; none is kept, since hardly any comes twice.
+
+        Raises:
+            SpecError: it is no Jinja template of the names it is given.
+        """
+        try:
+            return self._templates.get_template(f"team_{name}.txt").render(values).strip()
+        except TemplateError as error:
+            raise SpecError(f"prompts: team_{name}.txt", str(error), "a Jinja template of known names") from error
 
     def _call(self, system: str, render: Any, bounds: Bounds) -> list[Message]:
         told = self.render(system)
@@ -68,11 +87,13 @@ class GradientWording(Wording):
             "edits", ops=given.edits or OPS, limits=given.team.limits,
             placeholders=", ".join(f"{{{name}}}" for name in PLACEHOLDERS),
         )  # fmt: skip
+        form = _text(edits_schema(given.edits)) if schema else ""
+        layers = 1 if given.finding.layer else len(given.team.layers)
         return self.render(
             "repair", overview=self._overview(given.team, shown), given=given, part=part, part_name=name, edits=edits,
             alpha=_weight(alpha), other_alpha=_weight(1 - alpha), beta=_weight(beta), other_beta=_weight(1 - beta),
-            memory=newest(given.memory, bounds.entries, bounds.memory), critique=bounds.critique,
-            schema=_text(edits_schema(given.edits)) if schema else "", shown=shown,
+            memory=newest(given.memory, bounds.entries, bounds.memory), critique=layers * bounds.critique,
+            schema=form if 2 * tokens(form) <= bounds.total else "", shown=shown,
         )  # fmt: skip
 
     def _overview(self, team: TeamSpec, shown: Shown) -> str:

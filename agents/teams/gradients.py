@@ -12,13 +12,17 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from ...graphs import Node, Upper
+from ...graphs import Graph, Node, Upper
 from ...models.chat import ChatModel, Message, Reply, Sampling
 from ...records import JSON, canonical, seed_of
+from ...teams import TeamSpec
+from .aggregate import Combined
+from .blocks import out_id
 from .fitting import cut
-from .gradient_given import BOUNDS, Bounds, CritiqueGiven, Finding, RepairGiven
+from .gradient_given import BOUNDS, Bounds, CritiqueGiven, Finding, RepairGiven, Step
 from .gradient_parsing import read_critique, read_patch
 from .gradient_wording import GradientWording, critique_schema, edits_schema
+from .trace import trace_of
 
 SAID = 600
 """Estimated tokens of an unreadable answer that are shown again."""
@@ -30,7 +34,7 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Asked(_Frozen):
+class Sent(_Frozen):
     """What a critic or repair is sent, and what its answer is read by."""
 
     messages: tuple[tuple[str, str], ...]
@@ -102,14 +106,14 @@ class Asking:
             "reasks": self.reasks, "prompts": self.wording.hash,
         }  # fmt: skip
 
-    async def upper(self, given: Asked, model: ChatModel) -> Upper:
+    async def upper(self, given: Sent, model: ChatModel) -> Upper:
         """Return the price of all answers that may be asked for."""
         again: Message = {"role": "user", "content": self.wording.reask("x" * ERROR)}
         prompt = await model.count_tokens([*_messages(given), again])
         calls = 1 + self.reasks
         return Upper(calls, calls * prompt + self.reasks * self.max_tokens, calls * self.max_tokens)
 
-    async def _ask(self, given: Asked, model: ChatModel, seed: int, read: Any) -> Any:
+    async def _ask(self, given: Sent, model: ChatModel, seed: int, read: Any) -> Any:
         """Return what `read` makes of an answer; of the last one where none could be read."""
         messages, error, reply = _messages(given), "", Reply("")
         for asked in range(1, 2 + self.reasks):
@@ -125,7 +129,7 @@ class Asking:
                 output = output.model_copy(update={"error": error})
         return output
 
-    def _sampling(self, given: Asked, seed: int) -> Sampling:
+    def _sampling(self, given: Sent, seed: int) -> Sampling:
         drawn = seed if self.temperature else None
         schema = given.schema_text if self.structured else ""
         return Sampling(self.temperature, max_tokens=self.max_tokens, seed=drawn, schema=schema)
@@ -139,7 +143,7 @@ class Critique(Asking):
     version: ClassVar[int] = 1
     output: ClassVar[type[BaseModel]] = Findings
 
-    def asked(self, given: CritiqueGiven) -> Asked:
+    def sent(self, given: CritiqueGiven) -> Sent:
         """Return what is sent."""
         layers = {
             layer.name: tuple(agent.name for block in layer.blocks for agent in block.agents)
@@ -147,9 +151,9 @@ class Critique(Asking):
         }
         messages = _pairs(self.wording.critique(given, self.bounds))
         schema = canonical(critique_schema(given.team)) if self.structured else ""
-        return Asked(messages=messages, schema_text=schema, layers=layers, scope=given.scope)
+        return Sent(messages=messages, schema_text=schema, layers=layers, scope=given.scope)
 
-    async def run(self, given: Asked, model: ChatModel, seed: int) -> Findings:
+    async def run(self, given: Sent, model: ChatModel, seed: int) -> Findings:
         """Return the findings.
 
         Raises:
@@ -168,13 +172,13 @@ class Repair(Asking):
     version: ClassVar[int] = 1
     output: ClassVar[type[BaseModel]] = Proposal
 
-    def asked(self, given: RepairGiven) -> Asked:
+    def sent(self, given: RepairGiven) -> Sent:
         """Return what is sent."""
         messages = _pairs(self.wording.repair(given, self.bounds, schema=not self.structured))
         schema = canonical(edits_schema(given.edits)) if self.structured else ""
-        return Asked(messages=messages, schema_text=schema, ops=given.edits)
+        return Sent(messages=messages, schema_text=schema, ops=given.edits)
 
-    async def run(self, given: Asked, model: ChatModel, seed: int) -> Proposal:
+    async def run(self, given: Sent, model: ChatModel, seed: int) -> Proposal:
         """Return the proposal.
 
         Raises:
@@ -200,46 +204,68 @@ def critique_node(
     Raises:
         SpecError: the bound on the whole prompt leaves no room, or a template cannot be rendered.
     """
-    return _node(id_, model, task or (task := Critique()), task.asked(given), seed, index)
+    return _node(id_, model, task or (task := Critique()), task.sent(given), seed, index)
 
 
 def repair_node(
     id_: str, model: str, given: RepairGiven, index: int = 0, *, task: Repair | None = None, seed: int = 0
 ) -> Node:
     """Return the node of one proposal; `index` tells draws of one prompt apart. See `critique_node`."""
-    return _node(id_, model, task or (task := Repair()), task.asked(given), seed, index)
+    return _node(id_, model, task or (task := Repair()), task.sent(given), seed, index)
 
 
 def rendered(given: CritiqueGiven | RepairGiven, task: Critique | Repair | None = None) -> str:
     """Return the exact prompt that `given` becomes, all its messages: what a leak would have to be in."""
     if isinstance(given, CritiqueGiven):
-        asked = (task if isinstance(task, Critique) else Critique()).asked(given)
+        sent = (task if isinstance(task, Critique) else Critique()).sent(given)
     else:
-        asked = (task if isinstance(task, Repair) else Repair()).asked(given)
-    return "\n".join(text for _, text in asked.messages)
+        sent = (task if isinstance(task, Repair) else Repair()).sent(given)
+    return "\n".join(text for _, text in sent.messages)
 
 
-def _node(id_: str, model: str, task: Critique | Repair, asked: Asked, seed: int, index: int) -> Node:
+def steps_of(graph: Graph, team: TeamSpec) -> tuple[Step, ...]:
+    """Return what a critic is shown of a pass: its calls, and what each layer came to, layer by layer."""
+    rows, steps = trace_of(graph, team), []
+    for layer in team.layers:
+        steps += [
+            Step(
+                layer=row.layer,
+                block=row.block,
+                agent=row.agent,
+                output=row.output,
+                value=row.value,
+                failure=row.failure,
+            )
+            for row in rows
+            if row.layer == layer.name
+        ]
+        out = graph.output(out_id(layer.name))
+        if isinstance(out, Combined):
+            steps.append(Step(layer=layer.name, output=out.text, value=out.value))
+    return tuple(steps)
+
+
+def _node(id_: str, model: str, task: Critique | Repair, sent: Sent, seed: int, index: int) -> Node:
     # A task is told its seed and not its sample: both differ from draw to draw. A greedy one draws nothing.
     drawn = seed_of(seed, task.name, index) if task.temperature else 0
-    return Node(id_, task, partial(_fixed, asked), model=model, seed=drawn, sample=index)
+    return Node(id_, task, partial(_fixed, sent), model=model, seed=drawn, sample=index)
 
 
-def _fixed(asked: Asked, outputs: Mapping[str, Any]) -> Asked:
-    return asked
+def _fixed(sent: Sent, outputs: Mapping[str, Any]) -> Sent:
+    return sent
 
 
-def _findings(given: Asked, text: str, asked: int) -> Findings:
+def _findings(given: Sent, text: str, asked: int) -> Findings:
     read = read_critique(text, given.layers, given.scope)
     return Findings(findings=read.findings, text=read.text, unknown=read.unknown, asked=asked, error=read.error[:ERROR])
 
 
-def _proposal(given: Asked, text: str, asked: int) -> Proposal:
+def _proposal(given: Sent, text: str, asked: int) -> Proposal:
     read = read_patch(text, given.ops)
     return Proposal(patch=read.patch, text=text, asked=asked, error=read.error[:ERROR])
 
 
-def _messages(given: Asked) -> list[Message]:
+def _messages(given: Sent) -> list[Message]:
     return [{"role": "system" if role == "system" else "user", "content": text} for role, text in given.messages]
 
 
@@ -260,4 +286,15 @@ def _whole(text: str) -> str:
     return text.encode("utf-8", "replace").decode().strip()
 
 
-__all__ = ["Asked", "Asking", "Critique", "Findings", "Proposal", "Repair", "critique_node", "rendered", "repair_node"]
+__all__ = [
+    "Asking",
+    "Critique",
+    "Findings",
+    "Proposal",
+    "Repair",
+    "Sent",
+    "critique_node",
+    "rendered",
+    "repair_node",
+    "steps_of",
+]
