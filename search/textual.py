@@ -310,7 +310,9 @@ class TextualSearch:
         best.record.verdict = "adopted"
         self.incumbent, step.adopted = best.team, best.team.hash
         self._adoptions += 1
-        self._passed = [one.record for one in passed if one is not best and one.record.patch is not None]
+        others = [one.record for one in passed if one is not best and one.record.patch is not None]
+        others.sort(key=lambda edit: (-edit.lead, edit.p))
+        self._passed = others[: self.profile.proposals]  # bounded, so that a step's price is
 
     def _offer(self, team: TeamSpec) -> None:
         scored = self.passes.scored(team, self.items, self._samples())

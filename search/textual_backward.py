@@ -118,7 +118,7 @@ def blame(passes: Passes, batch: Batch) -> Program[dict[str, float | None]]:
 
 
 def statistics(batch: Batch, blamed: Mapping[str, float | None]) -> dict[str, JSON]:
-    """Return what is known of each layer: passes, agents, unparsed, disagreement, bad selections, blocks, blame."""
+    """Return what is known of each layer: agents, unparsed, disagreement, bad selections, blocks, passes, blame."""
     table: dict[str, JSON] = {}
     for layer in batch.team.layers:
         rows = [(found, found.layers.get(layer.name) or {}) for found in batch.passes.values()]
@@ -128,7 +128,10 @@ def statistics(batch: Batch, blamed: Mapping[str, float | None]) -> dict[str, JS
         for found, one in rows:
             chosen.setdefault(str(one.get("block") or ""), []).append(found.score)
         row["blocks"] = {block: {"chosen": len(all_), "score": fmean(all_)} for block, all_ in chosen.items() if block}
-        table[layer.name] = {**row, "passes": len(rows), "blame": blamed.get(layer.name)}
+        row["passes"] = len(rows)
+        if (share := blamed.get(layer.name)) is not None:
+            row["blame"] = share
+        table[layer.name] = row
     return table
 
 

@@ -42,8 +42,9 @@ class TextualProfile:
         archive_share: Under `archive`: how often.
         merges: How often a step also judges a merge of two teams of the archive, layer by layer.
         minibatch: Whether a challenger must first have a higher sum on the step's training items.
-        admits: What a passed gate gives: `one` challenger a step becomes the incumbent (largest lead), or `all` join
-            the pool, of which the highest validation mean is the incumbent.
+        admits: What a passed gate gives: `one` challenger a step becomes the incumbent (largest lead) and the others
+            that passed, at most `proposals`, are judged again on it first thing next step; or `all` that were judged
+            join the pool, of which the highest validation mean is the incumbent.
         ties: Whether an equal mean is kept.
         validation: Validation items used at most; None for all.
         repeats: Draws of an item that are averaged.

@@ -121,8 +121,8 @@ class Pass:
         if not isinstance(outcome, Scored) or "score" not in outcome.values:
             return None
         values = outcome.values
-        numbers = (int(values.get(name) or 0) for name in ("tokens", "path", "unparsed"))
-        return cls(float(values["score"]), *numbers, layers=values.get("layers") or {})
+        tokens, path, unparsed = (int(values.get(name) or 0) for name in ("tokens", "path", "unparsed"))
+        return cls(float(values["score"]), tokens, path, unparsed, values.get("layers") or {})
 
 
 @dataclass
