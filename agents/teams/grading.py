@@ -4,11 +4,11 @@ Knows chat models and judges; must not know ledgers or teams.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 from pydantic import BaseModel, ConfigDict
@@ -74,7 +74,7 @@ class Grade:
                 {"role": "assistant", "content": reply.text}, {"role": "user", "content": self.repair},
             ]  # fmt: skip
             repaired = await model.generate([*messages, *said], Sampling(max_tokens=self.repair_tokens))
-            found = grade(repaired.text) if "core" in repaired.text else grade(f"Score: {repaired.text}")
+            found = _grade_alone(repaired.text)
             if found is None:
                 raise CallFailed("Unparsable", f"no grade in {reply.text[-60:]!r}, nor in {repaired.text[:40]!r}")
         told = "\n".join(line for line in reply.text.splitlines() if not _GRADE.match(line)).strip()
@@ -140,39 +140,49 @@ def compared(question: str, reference: str, answer_id: str, judge: str, network:
     """
     if network.depth > 1 or network.roles != "given" or network.stop != "none" or network.samples > 1:
         raise SpecError("loss: judge network", network.key, "one layer of given angles, each asked once")
-    wording = Wording()
-    task: Any = PickLetter(wording, network.family)
+    places = [_Place(index, angle, order) for index, angle in enumerate(network.angles) for order in ORDERS]
+    task: Any = PickLetter(_wording(), network.family)
     if network.scoring == "text":
-        task = WriteReview(wording, network.family, False, network.temperature, network.max_tokens)
-
-    def asked(order: str, angle: str) -> Any:
-        def feed(outputs: Mapping[str, Any]) -> Question:
-            answer = outputs[answer_id].value or ""
-            first, second = (answer, reference) if order == "12" else (reference, answer)
-            return Question(pair=Pair(query=question, first=first, second=second), angles=(angle,))
-
-        return feed
-
-    places = [(index, angle, order) for index, angle in enumerate(network.angles) for order in ORDERS]
+        task = WriteReview(_wording(), network.family, False, network.temperature, network.max_tokens)
     calls = [
-        Node(
-            f"score/{index}/{order}", task, asked(order, angle), (answer_id,), judge, required=False,
-            label=f"{angle} {order}",
-        )
-        for index, angle, order in places
-    ]  # fmt: skip
+        Node(place.id, task, _asks(place, question, reference, answer_id), (answer_id,), judge, required=False)
+        for place in places
+    ]
+    parents = (answer_id, *(node.id for node in calls))
+    return [*calls, Node("score", Compare(network), _ballots(places, answer_id, judge), parents, label="compare")]
 
-    def ballots(outputs: Mapping[str, Any]) -> Ballots:
-        if outputs[answer_id].value is None:
+
+class _Place(NamedTuple):
+    """One call of a comparison: an angle and an order."""
+
+    index: int
+    angle: str
+    order: Literal["12", "21"]
+
+    @property
+    def id(self) -> str:
+        """The id of its node."""
+        return f"score/{self.index}/{self.order}"
+
+
+def _asks(place: _Place, question: str, reference: str, answer_id: str) -> Callable[[Mapping[str, Any]], Question]:
+    def feed(outputs: Mapping[str, Any]) -> Question:
+        answer = outputs[answer_id].value or ""
+        first, second = (answer, reference) if place.order == "12" else (reference, answer)
+        return Question(pair=Pair(query=question, first=first, second=second), angles=(place.angle,))
+
+    return feed
+
+
+def _ballots(places: Sequence[_Place], answer_id: str, judge: str) -> Callable[[Mapping[str, Any]], Ballots]:
+    def feed(outputs: Mapping[str, Any]) -> Ballots:
+        if outputs[answer_id].value is None:  # whatever was said of nothing
             return Ballots(cast=(), expected=0)
-        cast = [
-            Ballot.of(outputs[f"score/{index}/{order}"], 1, index, angle, judge, order)
-            for index, angle, order in places
-            if f"score/{index}/{order}" in outputs
-        ]
+        heard = [place for place in places if place.id in outputs]
+        cast = [Ballot.of(outputs[place.id], 1, place.index, place.angle, judge, place.order) for place in heard]
         return Ballots(cast=tuple(cast), expected=len(places))
 
-    return [*calls, Node("score", Compare(network), ballots, (answer_id, *(node.id for node in calls)))]
+    return feed
 
 
 def grade(reply: str, material: str = "") -> float | None:
@@ -191,10 +201,21 @@ def grade(reply: str, material: str = "") -> float | None:
     return found[-1] if found else None
 
 
+def _grade_alone(text: str) -> float | None:
+    """Return the grade of a reply that was asked for nothing else."""
+    found = grade(text)
+    return grade(f"Score: {text.strip()}") if found is None else found
+
+
 def _asked(given: Written) -> list[Message]:
     environment = Environment(undefined=StrictUndefined, autoescape=False)  # text for a model, fenced; no web page
     values = {"question": fenced(given.question), "answer": fenced(given.value or ""), "rubric": given.rubric}
     return [{"role": "user", "content": environment.from_string(_template()).render(values)}]
+
+
+@cache
+def _wording() -> Wording:
+    return Wording()
 
 
 @cache

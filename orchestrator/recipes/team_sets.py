@@ -20,7 +20,8 @@ Table = Callable[[str], str]
 """Returns the text of a table by its file name."""
 
 _LINE = re.compile(
-    r"^[\s>*]*(?:for\s+)?(\w+\(.*\))\s*#?\s*(?:={1,3}>?|-+>|\u279e|\u27a1|\u2192|(?:should\s+)?returns?)\s*(.+?)[\s.]*$",
+    r"^[\s>*]*(?:for\s+)?(\w+\(.*\))\s*#?\s*"
+    r"(?:={1,3}>?|-+>|\u279e|\u27a1|\u2192|(?:should\s+)?returns?)\s*(.+?)[\s.]*$",
     re.IGNORECASE,
 )
 _JSON_WORDS = {"true": "True", "false": "False"}
