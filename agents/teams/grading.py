@@ -155,14 +155,14 @@ def compared(question: str, reference: str, answer_id: str, judge: str, network:
 class _Place(NamedTuple):
     """One call of a comparison: an angle and an order."""
 
-    index: int
+    neuron: int
     angle: str
     order: Literal["12", "21"]
 
     @property
     def id(self) -> str:
         """The id of its node."""
-        return f"score/{self.index}/{self.order}"
+        return f"score/{self.neuron}/{self.order}"
 
 
 def _asks(place: _Place, question: str, reference: str, answer_id: str) -> Callable[[Mapping[str, Any]], Question]:
@@ -179,7 +179,7 @@ def _ballots(places: Sequence[_Place], answer_id: str, judge: str) -> Callable[[
         if outputs[answer_id].value is None:  # whatever was said of nothing
             return Ballots(cast=(), expected=0)
         heard = [place for place in places if place.id in outputs]
-        cast = [Ballot.of(outputs[place.id], 1, place.index, place.angle, judge, place.order) for place in heard]
+        cast = [Ballot.of(outputs[place.id], 1, place.neuron, place.angle, judge, place.order) for place in heard]
         return Ballots(cast=tuple(cast), expected=len(places))
 
     return feed
