@@ -1,4 +1,4 @@
-"""How agents' answers are read: tolerant of form, one value for what means the same, and a reason where there is none."""
+"""How answers are read: tolerant of form, one value for what means the same, and a reason where there is none."""
 
 import json
 
