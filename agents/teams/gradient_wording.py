@@ -140,12 +140,15 @@ def _object(properties: Mapping[str, JSON]) -> dict[str, JSON]:
 
 
 def _bare(schema: Any, *, names: bool = False) -> Any:
-    """Return a schema without what no validator needs; `names`: its keys are names of properties."""
+    """Return a schema without notes, and without patterns, which not every server can hold a model to.
+
+    `names`: its keys are names of properties.
+    """
     if isinstance(schema, list):
         return [_bare(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    dropped = () if names else ("title", "description", "discriminator", "default")
+    dropped = () if names else ("title", "description", "discriminator", "default", "pattern")
     return {key: _bare(one, names=key == "properties") for key, one in schema.items() if key not in dropped}
 
 

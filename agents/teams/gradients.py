@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from ...graphs import Graph, Node, Upper
-from ...models.chat import ChatModel, Message, Reply, Sampling
+from ...models.chat import ChatModel, Message, Sampling
 from ...records import JSON, canonical, seed_of
 from ...teams import TeamSpec
 from .aggregate import Combined
@@ -115,12 +115,13 @@ class Asking:
 
     async def _ask(self, given: Sent, model: ChatModel, seed: int, read: Any) -> Any:
         """Return what `read` makes of an answer; of the last one where none could be read."""
-        messages, error, reply = _messages(given), "", Reply("")
+        messages, said, error = _messages(given), "", ""
         for asked in range(1, 2 + self.reasks):
             if asked > 1:
-                messages = _again(_messages(given), reply.text, self.wording.reask(error))
+                messages = _again(_messages(given), said, self.wording.reask(error))
             reply = await model.generate(messages, self._sampling(given, seed))
-            output = read(_whole(reply.text), asked)
+            said = _whole(reply.text)
+            output = read(said, asked)
             if not output.error:
                 break
             error = output.error
@@ -204,14 +205,16 @@ def critique_node(
     Raises:
         SpecError: the bound on the whole prompt leaves no room, or a template cannot be rendered.
     """
-    return _node(id_, model, task or (task := Critique()), task.sent(given), seed, index)
+    task = task or Critique()
+    return _node(id_, model, task, task.sent(given), seed, index)
 
 
 def repair_node(
     id_: str, model: str, given: RepairGiven, index: int = 0, *, task: Repair | None = None, seed: int = 0
 ) -> Node:
     """Return the node of one proposal; `index` tells draws of one prompt apart. See `critique_node`."""
-    return _node(id_, model, task or (task := Repair()), task.sent(given), seed, index)
+    task = task or Repair()
+    return _node(id_, model, task, task.sent(given), seed, index)
 
 
 def rendered(given: CritiqueGiven | RepairGiven, task: Critique | Repair | None = None) -> str:
@@ -275,7 +278,7 @@ def _pairs(messages: list[Message]) -> tuple[tuple[str, str], ...]:
 
 def _again(messages: list[Message], said: str, reask: str) -> list[Message]:
     """Return the call that asks again: after what was said, or, where that was nothing, at the end of the question."""
-    if said.strip():
+    if said:
         return [*messages, {"role": "assistant", "content": cut(said, SAID)}, {"role": "user", "content": reask}]
     last: Message = {"role": "user", "content": f"{messages[-1]['content']}\n\n{reask}"}
     return [*messages[:-1], last]
