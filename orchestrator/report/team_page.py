@@ -1,10 +1,148 @@
-"""One self-contained HTML page a training run of a team."""
+"""One self-contained HTML page a training run of a team: readable on a phone, without network or scripts."""
 
-from html import escape
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from ...records import JSON, canonical
+from ...records import JSON
+from ...team_pictures import plot
+from ...teams import TeamSpec
+from ..recipes.team_result import statement
+from .drawing import svg
+from .team_evidence import KINDS_OF_VERDICT, search_view
+from .team_figures import accuracy_figure, curve_figure
+from .template import environment
+
+SPLITS = {
+    "train": "critiques read their questions, answers and traces",
+    "validation": "the gate decides on them which edits are kept; used again at every step",
+    "confirm": "start and final team meet on them once: the verdict",
+    "test": "scored once, after the verdict; they decide nothing",
+}
+ROWS = {
+    "start": "the team that training began with",
+    "single": "one agent with a plain prompt",
+    "best-of-n": "as many samples of that agent, with a majority, as the start team's tokens pay for",
+    "static": "the start team without selection: the default block of each layer",
+    "oracle selection": "oracle: for each item the answer key picks the best choice of blocks; no team can do this",
+}
 
 
 def render(result: dict[str, JSON], timing: dict[str, JSON]) -> str:
     """Return the page of a result; `timing` may be empty."""
-    return f"<!doctype html><meta charset=utf-8><title>Plait</title><pre>{escape(canonical(result))}</pre>"
+    summary = result["summary"]
+    made = environment()
+    made.filters |= {"number": number, "decimals": decimals}
+    return made.get_template("team.html.j2").render(
+        result=result,
+        spec=result["spec"],
+        summary=summary,
+        timing=timing,
+        statement=statement(summary).replace(" %", "\u00a0%"),
+        confirmed=summary["confirmed"] is not None and summary["confirmed"]["passed"],
+        models=models_of(result),
+        rows=_rows(summary),
+        tested=any(row["test"] is not None for row in summary["rows"]),
+        searches=[search_view(one) for one in summary["searches"]],
+        verdicts=KINDS_OF_VERDICT,
+        refusals=_refusals(summary["searches"]),
+        selection=_selection(summary["selection"]),
+        splits=_splits(result["resolved"]),
+        figures=_figures(summary),
+        pictures=list(_pictures(summary)),
+        lines=[(_mark(line), line) for line in summary["diff"].splitlines()],
+        texts=[(which, json.dumps(summary[which]["team"], indent=2, ensure_ascii=False))
+               for which in ("start", "final")],
+    )  # fmt: skip
+
+
+def number(value: float | None) -> str:
+    """Return a mean with one decimal, or a count; a dash for none."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}".replace(",", "\u202f") if value >= 1000 or value == int(value) else f"{value:.1f}"
+
+
+def decimals(value: float | None, digits: int = 2) -> str:
+    """Return a number with so many decimals; a dash for none."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def models_of(result: Mapping[str, Any]) -> dict[str, str]:
+    """Return who was run: `agents`, `optimiser`, `named` (models that agents or aggregators name), and the caption."""
+    spec = result["spec"]
+    agents, optimiser = str(spec["model"]), str(spec["optimiser"] or spec["model"])
+    named = ", ".join(name for name in result["resolved"].get("models", {}) if name not in ("", "optimiser", agents))
+    caption = f"Agents: {agents}{f' (some: {named})' if named else ''}; optimiser (critiques and repairs): {optimiser}"
+    return {"agents": agents, "optimiser": optimiser, "named": named, "caption": f"{caption}."}
+
+
+def _rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the table of teams: each row with its name for people, what it is, and whether it is the answer."""
+    searches = {one["profile"]: one for one in summary["searches"]}
+    own = summary["searches"][0]["profile"]
+    rows = []
+    for row in summary["rows"]:
+        name, about = row["name"], ROWS.get(row["name"], "")
+        if name in searches:
+            same = searches[name]["final"] == summary["start"]["hash"]
+            about = f"{searches[name]['about']}{'; it ended with the start team' if same else ''}"
+        answer = name == {"start": "start", "final": own}[summary["answer"]]
+        rows.append({**row, "label": _label(name, own), "about": about, "answer": answer})
+    return rows
+
+
+def _label(name: str, own: str) -> str:
+    if name == own:
+        return f"final team ({name})"
+    names = {"start": "start team", "single": "one agent, plain prompt", "random": "random edits, same gate"}
+    return names.get(name, name)
+
+
+def _refusals(searches: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[int]]]:
+    """Return refusals: by code, a count a search."""
+    codes = sorted({code for one in searches for code in one["refusals"]})
+    return [(code, [one["refusals"].get(code, 0) for one in searches]) for code in codes]
+
+
+def _selection(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return how often each block was chosen, with its share of the layer's choices."""
+    rows = []
+    for layer, blocks in found.items():
+        total = sum(block["chosen"] for block in blocks.values())
+        rows += [{"layer": layer, "block": name, "share": block["chosen"] / total, **block}
+                 for name, block in blocks.items()]  # fmt: skip
+    return rows
+
+
+def _splits(resolved: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+    return [(name, resolved["splits"][name], use) for name, use in SPLITS.items() if name in resolved.get("splits", {})]
+
+
+def _figures(summary: dict[str, JSON]) -> list[dict[str, str]]:
+    """Return title, caption and SVG of each picture there is something to show in."""
+    rows = _rows(summary)
+    made = [
+        ("Accuracy of every team", "95 % bootstrap intervals over items; the dashed line is the start team on confirm "
+         "items. A hollow mark is an oracle, which reads the answer key.",
+         accuracy_figure(rows, [row["label"] for row in rows])),
+        ("Learning curve", "This is no result. Validation scores of the teams to beat, step by step, with 95 % "
+         "intervals over the items they were scored on: they decided which edits stay, and repeated looks at the same "
+         "items flatter them. What counts is the confirm split.", curve_figure(summary["searches"])),
+    ]  # fmt: skip
+    return [
+        {"title": title, "caption": caption, "svg": svg(figure, title)} for title, caption, figure in made if figure
+    ]
+
+
+def _pictures(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the pictures of the team before and after, each with the width below which it cannot be read."""
+    named = {"start": "The team before: the start team", "final": "The team after: the final team"}
+    for which, title in named.items():
+        figure = plot(TeamSpec.parse(summary[which]["team"]))
+        yield {"title": title, "svg": svg(figure, title), "width": round(62 * figure.get_figwidth())}
+
+
+def _mark(line: str) -> str:
+    """Return whether a line of a diff is something new, something gone, or neither."""
+    return {"+": "new", "-": "gone"}.get(line.lstrip()[:1], "")
