@@ -16,7 +16,6 @@ Where namespaces are missing, `Sandbox` refuses to start unless it is told that 
 import marshal
 import os
 import secrets
-import signal
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
@@ -171,6 +170,9 @@ class Sandbox:
     ) -> Checked:
         """Run `program`, then `setup`, then each of `tests`; a test that does not hold leaves the others to be run.
 
+        Where time runs out, the tests before count; where a run is stopped for its output, files, processes or for
+        what they hold in memory together, none does.
+
         Args:
             program: Its main block is not run: its `__name__` is `program`.
             tests: Statements, asserts for the most part; the names of the program and of `setup` are theirs.
@@ -231,7 +233,7 @@ def _broken(played: Played) -> Reason:
         return "Output"
     if last.get("stopped") in STOPPED:
         return last["stopped"]
-    if played.late or code == -signal.SIGXCPU:
+    if played.late:
         return "Timeout"
     if last.get("raised") == "MemoryError":
         return "Memory"
@@ -244,14 +246,16 @@ def _judged(played: Played, tests: Sequence[str], tokens: Sequence[bytes]) -> Ch
     """Return what the tests came to: those count whose token came back."""
     program = [event for event in played.events if "test" not in event]
     said = {event["test"]: event for event in played.events if isinstance(event.get("test"), int)}
-    held = [said.get(place, {}).get("token") == token.hex() for place, token in enumerate(tokens)]
+    # how far a program had come when it was stopped for more than it may use is chance: then nothing counts
+    stopped = played.over or any(event.get("stopped") in STOPPED[1:] for event in program)
+    held = [not stopped and said.get(place, {}).get("token") == token.hex() for place, token in enumerate(tokens)]
     reason = _broken(replace(played, events=program))
     detail = next((str(event["detail"]) for event in program if "detail" in event), "")
     if not all(held) and not detail:
         first = held.index(False)
         event = said.get(first, {})
         reason = reason or ("Memory" if event.get("raised") == "MemoryError" else "Failed" if event else "Exit")
-        told = str(event.get("detail", f"no result: {reason}"))
+        told = str(event.get("detail", f"no result: {reason}")) if not stopped else f"stopped: {reason}"
         detail = f"test {first + 1} of {len(tests)}: {_line(tests[first])}: {told}"
     return Checked(
         sum(held), len(tests), all(held) and not reason, detail[:LONGEST] or reason, reason, played.stderr,

@@ -36,6 +36,7 @@ FEWEST = 301
 """The smallest bound of process numbers that a kernel takes."""
 HEAP_TYPE = 1 << 9
 METHODS = ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__contains__")
+HOLDERS: tuple[Any, ...] = (list, tuple, set, frozenset, dict)
 SIGNS: dict[str, Callable[[Any, Any], Any]] = {
     "==": lambda a, b: a == b, "!=": lambda a, b: a != b, "<": lambda a, b: a < b, "<=": lambda a, b: a <= b,
     ">": lambda a, b: a > b, ">=": lambda a, b: a >= b, "in": lambda a, b: a in b, "not in": lambda a, b: a not in b,
@@ -95,12 +96,14 @@ def keep(events: int, job: dict[str, Any], child: int) -> NoReturn:
     end = time.monotonic() + job["seconds"]
     while True:
         ended, status, used = os.wait4(child, os.WNOHANG)
-        reason = broken(job) or ("Timeout" if not ended and time.monotonic() >= end else "")
-        if reason:
-            tell(events, stopped=reason)
+        code, took = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
+        reason = broken(job)
+        late = time.monotonic() >= end if not ended else code < 0 and took > job["limits"]["RLIMIT_CPU"] - TICK
+        if reason or late:
+            tell(events, stopped=reason or "Timeout")
         if ended:
-            tell(events, ended=os.waitstatus_to_exitcode(status), cpu=used.ru_utime + used.ru_stime)
-        if reason or ended:
+            tell(events, ended=code)
+        if reason or late or ended:
             break
         signal.sigtimedwait({signal.SIGCHLD}, min(TICK, max(0.001, end - time.monotonic())))
     if os.getpid() != 1:  # else the namespace ends with its first process, and all that is in it
@@ -149,7 +152,7 @@ def play(events: int, job: dict[str, Any], tokens: int) -> None:
     sys.argv = ["program.py"]
     sys.path.extend(job["packages"])
     sys.path.insert(0, job["folder"])
-    builtins.exit = builtins.quit = sys.exit  # type: ignore[attr-defined]
+    builtins.__dict__.update({"exit": sys.exit, "quit": sys.exit})  # as start-up files of a script do
     try:
         exec(compile(job["program"], "program.py", "exec"), module.__dict__)
     except BaseException as error:
@@ -219,7 +222,7 @@ def comparison(compared: list[str]) -> Callable[..., Any]:
     return compare
 
 
-def programs_own(value: object) -> bool:
+def programs_own(value: Any) -> bool:
     """Whether comparing `value`, or anything that it holds, runs a method of a class that the program made."""
     todo, seen = [value], set()
     while todo:
@@ -232,7 +235,7 @@ def programs_own(value: object) -> bool:
                 break
         if id(each) not in seen:
             seen.add(id(each))
-            for holder in (list, tuple, set, frozenset, dict):
+            for holder in HOLDERS:
                 if issubclass(kind, holder):
                     todo.extend(holder.__iter__(each))
             if issubclass(kind, dict):

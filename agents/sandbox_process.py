@@ -222,8 +222,8 @@ def _events(reported: bytearray) -> Iterator[dict[str, Any]]:
 def _folder(files: Mapping[str, bytes | Path], nobody: bool) -> Iterator[str]:
     """Make a fresh folder with copies of `files`; it is removed in the end, whatever was put there."""
     for name in files:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or not path.parts:
+        given = PurePosixPath(name)
+        if given.is_absolute() or ".." in given.parts or not given.parts:
             raise SpecError("sandbox: file", name, "a name within the program's folder")
     folder = tempfile.mkdtemp(prefix="plait-sandbox-")
     try:
@@ -235,7 +235,14 @@ def _folder(files: Mapping[str, bytes | Path], nobody: bool) -> Iterator[str]:
             os.chown(path, NOBODY, NOBODY)
         yield folder
     finally:
+        _remove(folder)
+
+
+def _remove(folder: str) -> None:
+    try:
         shutil.rmtree(folder, onerror=_opened)
+    except RecursionError:  # folders in folders, deeper than Python's stack
+        subprocess.run(["rm", "-rf", folder], check=True)
 
 
 def _opened(remove: object, path: str, _: object) -> None:
@@ -243,7 +250,7 @@ def _opened(remove: object, path: str, _: object) -> None:
     Path(path).parent.chmod(0o700)
     if Path(path).is_dir() and not Path(path).is_symlink():
         Path(path).chmod(0o700)
-        shutil.rmtree(path)
+        shutil.rmtree(path, onerror=_opened)
     else:
         Path(path).unlink(missing_ok=True)
 

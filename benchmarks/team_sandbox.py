@@ -24,6 +24,9 @@ SHIPPED = [{"prompt": "", "canonical_solution": "def f(x):\n    return x + 1\n",
 ROUNDS, ALONE = 5, 15
 CORES = len(os.sched_getaffinity(0))
 
+One = Callable[[dict[str, str]], Awaitable[None]]
+"""What is done for one problem."""
+
 
 async def bare(_: dict[str, str]) -> None:
     """Start an interpreter that does nothing."""
@@ -35,7 +38,7 @@ async def bare(_: dict[str, str]) -> None:
     assert process.returncode == 0
 
 
-def checks(sandbox: Sandbox) -> Callable[[dict[str, str]], Awaitable[None]]:
+def checks(sandbox: Sandbox) -> One:
     """Return what checks one problem's reference solution."""
 
     async def check(row: dict[str, str]) -> None:

@@ -64,6 +64,9 @@ HAZARDS = {
     "10,000 files": ("for n in range(10_000):\n    with open(f'f{n}', 'w') as file: file.write('x')", {"Files"}),
     "10,000 open files": ("held = [open('one', 'w') for _ in range(10_000)]", {"Exit"}),
     "10,000 folders": ("import os\nfor n in range(10_000): os.makedirs(f'a{n % 9}/b{n}')", {"Files"}),
+    "a chain of folders": (
+        "import os\nfor n in range(5_000):\n    os.mkdir('a')\n    os.chdir('a')\nos.mkdir('b', 0)", {"Files"},
+    ),
     "a recursion": ("def f(): f()\nf()", {"Exit"}),
     "a crash": ("import ctypes\nctypes.string_at(0)", {"Killed"}),
     "exit(0)": ("exit(0)", {"Exit"}),
@@ -94,7 +97,6 @@ ENDINGS = {
     "a test that raises SystemExit": ("def answer(): raise SystemExit(0)", "Failed"),
     "a test that never ends": ("def answer():\n    while True: pass", "Timeout"),
     "a test that takes all memory": ("def answer(): return bytearray(4 << 30)", "Memory"),
-    "a test that prints without end": ("def answer():\n    while True: print('x' * 1000)", "Output"),
 }
 
 
@@ -106,6 +108,16 @@ def test_tests_before_an_early_end_count_and_those_from_it_on_do_not(ending):
     )
     assert (checked.passed, checked.all_pass, checked.reason) == (1, False, reason), checked
     assert "test 2 of 3: assert answer() == 42" in checked.detail
+
+
+def test_a_run_that_is_stopped_for_what_it_uses_passes_nothing():
+    """How far it had come would be chance."""
+    tests = ("assert 1 + 1 == 2", "assert answer() == 42")
+    loud = f"def answer():\n    print('x' * {(TIGHT.output_kb << 10) + 1})\n    return 42"
+    littering = "def answer():\n    for n in range(200): open(str(n), 'w').close()\n    return 42"
+    for program, reason in ((loud, "Output"), (littering, "Files")):
+        checked = check(program, tests, TIGHT)
+        assert (checked.passed, checked.all_pass, checked.reason) == (0, False, reason), checked
 
 
 TRICKS = {
@@ -284,13 +296,13 @@ def test_the_parents_environment_cannot_be_read(monkeypatch):
         "    try: seen += open(path, 'rb').read()\n    except OSError: pass\n"
         "print(b'very-secret' in seen, os.getppid())"
     )
-    holder = subprocess.Popen(["sleep", "60"], env={"PLAIT_TEST_SECRET": "very-secret"})
-    try:
+    command = ["sh", "-c", "echo ready; read line"]
+    environment = {"PLAIT_TEST_SECRET": "very-secret"}
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"ready\n"
         assert b"very-secret" in Path(f"/proc/{holder.pid}/environ").read_bytes()
         ran = run(program.replace("NUMBER", str(holder.pid)))
-    finally:
-        holder.kill()
-        holder.wait()
+        holder.communicate(b"\n")
     assert (ran.stdout, ran.reason) == ("False 1\n", ""), ran
 
 
@@ -394,6 +406,16 @@ def test_a_cancelled_run_leaves_no_process_and_no_folder():
     if Path(tempfile.gettempdir()) != Path("/tmp"):
         pytest.skip("temporary folders are elsewhere")
     asyncio.run(cancelled())
+    assert folders_left() <= before
+
+
+def test_a_folder_is_removed_however_deep_and_closed():
+    before = folders_left()
+    program = "import os\nfor n in range(3_000):\n    os.mkdir('a')\n    os.chdir('a')\nos.mkdir('b')\nos.chmod('b', 0)"
+    ran = run(f"{program}\nprint('made')", SandboxLimits(files=10_000))
+    assert (ran.ok, ran.stdout) == (True, "made\n"), ran
+    shut = "import os\nos.makedirs('a/b')\nopen('a/b/c', 'w').close()\nfor n in ('a/b', 'a', '.'): os.chmod(n, 0)"
+    assert run(shut).ok
     assert folders_left() <= before
 
 
