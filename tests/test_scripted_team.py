@@ -109,23 +109,23 @@ def test_a_repair_names_the_right_phrase_as_often_as_q_says():
     known = world(seed=7, q=0.3, structural=0.0)
     lacks = known.useful[2]
     aim = Aim("solve", "solver", "prompt", f"3 wrong answers: the prompt lacks {known.tag_of[lacks]}.")
-    patches = [json.loads(repair(known, known.start(), aim, str(at))) for at in range(4000)]
-    named = sum(known.phrases[lacks] in patch["edits"][0]["text"] for patch in patches) / 4000
+    patches = [json.loads(repair(known, known.start(), aim, str(at))) for at in range(1500)]
+    named = sum(known.phrases[lacks] in patch["edits"][0]["text"] for patch in patches) / 1500
     share = 0.3 + 0.7 / 200
-    assert abs(named - share) <= 3 * math.sqrt(share * (1 - share) / 4000)
+    assert abs(named - share) <= 3 * math.sqrt(share * (1 - share) / 1500)
     teams = [apply(known.start(), patch) for patch in patches]
     assert all(isinstance(team, TeamSpec) for team in teams)
 
 
 def test_a_repair_goes_wrong_as_often_as_its_habits_say():
     habits, codes = Habits(prose=0.1, bad_json=0.1, cycle=0.1, unknown=0.1), Counter()
-    for at in range(4000):
-        text = repair(KNOWN, KNOWN.start(), Aim("solve", None, "prompt", "it lacks care"), str(at), habits)
+    for at in range(1500):
+        text = repair(KNOWN, KNOWN.start(), Aim("solve", None, "prompt", "it lacks care"), f"answer {at}", habits)
         patch = read_patch(text)["patch"]
         found = apply(KNOWN.start(), patch) if patch else None
         codes["no-patch" if patch is None else found.code if isinstance(found, Refusal) else "fine"] += 1
     for code, share in {"no-patch": 0.2, "cycle": 0.1, "unknown-agent": 0.1, "fine": 0.6}.items():
-        assert abs(codes[code] / 4000 - share) <= 3 * math.sqrt(share * (1 - share) / 4000), code
+        assert abs(codes[code] / 1500 - share) <= 3 * math.sqrt(share * (1 - share) / 1500), code
 
 
 @pytest.mark.parametrize(("harm", "points"), POISON.items())
@@ -161,7 +161,7 @@ def test_prompts_come_to_the_answers_that_are_played(name):
 
 
 def test_draws_through_prompts_differ_and_are_as_often_right_as_expected():
-    team, items = KNOWN.draws(KNOWN.useful[:3]), KNOWN.items(400)
+    team, items = KNOWN.draws(KNOWN.useful[:3]), KNOWN.items(200)
     graphs = [asyncio.run(walk(team, item, TeamChat(KNOWN))) for item in items]
     right = sum(graph.output("score").score for graph in graphs) / len(items)
     expected = KNOWN.expected(team, items)
@@ -215,10 +215,10 @@ def test_the_team_is_read_out_of_a_repairs_prompt(name):
 def test_a_repair_through_prompts_is_right_as_often_as_q_says_and_its_patches_apply():
     known = world(seed=7, q=0.5, structural=0.1)
     lacks, team, named, shapes = known.useful[1], known.start(), 0, 0
+    finding = Finding(layer="solve", agent="solver", text=f"The prompt lacks {known.tag_of[lacks]}.")
+    node = repair_node("repair", "chat", RepairGiven(team=team, finding=finding))
     for at in range(300):
-        finding = Finding(layer="solve", agent="solver", text=f"The prompt lacks {known.tag_of[lacks]}.")
-        node = repair_node("repair", "chat", RepairGiven(team=team, finding=finding), at)
-        proposal = asyncio.run(node.task.run(node.feed({}), TeamChat(known), node.seed))
+        proposal = asyncio.run(node.task.run(node.feed({}), TeamChat(known), at))
         assert isinstance(apply(team, proposal.patch), TeamSpec), proposal
         named += known.phrases[lacks] in proposal.text
         shapes += "add_agent" in proposal.text
