@@ -11,8 +11,8 @@ from functools import partial
 from typing import ClassVar
 
 from ...agents.teams.forward import TeamGraphs
-from ...agents.teams.gradient_given import CritiqueGiven, Finding, RepairGiven, Sample, Step, statistic_lines
-from ...agents.teams.gradients import Critique, Repair, critique_node, repair_node
+from ...agents.teams.gradient_given import CritiqueGiven, Finding, RepairGiven, Sample, statistic_lines
+from ...agents.teams.gradients import Critique, Repair, critique_node, repair_node, steps_of
 from ...agents.teams.items import TaskItem
 from ...agents.teams.losses import SCORE, score_node
 from ...agents.teams.trace import layer_stats, path_calls, trace_of
@@ -81,7 +81,7 @@ class TeamSetup:
         samples = [self._sample(graph, trial.team) for graph in shown if graph.failed is None]
         lines = statistic_lines(trial.stats)
         given = CritiqueGiven(team=trial.team, scope=trial.scope, statistics=lines, shown=tuple(samples))
-        node = critique_node(ANSWER, self.optimiser, given, task=self.critique, seed=self.seed, index=trial.index)
+        node = critique_node(ANSWER, self.optimiser, given, task=self.critique, seed=self.seed)
         return Graph(f"critique of {trial.scope or 'the team'}", [node])
 
     def repaired(self, trial: trials.Repair) -> Graph:
@@ -97,13 +97,8 @@ class TeamSetup:
     def _sample(self, graph: Graph, team: TeamSpec) -> Sample:
         assert graph.item in self.train, "a critique was to be shown an item that is not for training"
         score = graph.output(SCORE)
-        steps = [
-            Step(layer=row.layer, block=row.block, agent=row.agent, output=row.output, value=row.value,
-                 failure=row.failure)
-            for row in trace_of(graph, team)
-        ]  # fmt: skip
         question, told = self.items[graph.item].question, score.feedback
-        return Sample(item=graph.item, question=question, score=score.score, feedback=told, trace=tuple(steps))
+        return Sample(item=graph.item, question=question, score=score.score, feedback=told, trace=steps_of(graph, team))
 
 
 def _scored(item: TaskItem, answer: str, judge: str) -> list[Node]:
