@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterable
 from itertools import chain
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from .records import JSON
 from .team_changes import leaked, lost, strange
@@ -36,7 +36,13 @@ class _Refused(Exception):
     """An edit's target is not there: a code, and why. Raised and caught in this file."""
 
 
+def _required_op(schema: dict[str, Any]) -> None:
+    schema["required"] = ["op", *schema["required"]]  # a model has to say which edit it means
+
+
 class _Edit(Frozen):
+    model_config = ConfigDict(json_schema_extra=_required_op)
+
     def _on(self, layers: Layers) -> Layers:
         """Return the layers with this edit made; what came of it is checked once, after the whole patch."""
         raise NotImplementedError

@@ -54,12 +54,20 @@ def text_of(team: TeamSpec, suffix: str = ".yaml") -> str:
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
+_BREAKS = {*"\r\x85\u2028\u2029"}
+"""What YAML takes for ends of lines, beside the usual one."""
+
+
 class _Dumper(yaml.SafeDumper):
     """Writes texts of several lines as such, where YAML can."""
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
         """Return a block of lines for a text of several lines."""
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+        if _BREAKS & {*text}:
+            style = '"'  # PyYAML escapes them here; written as they are, they come back as other line breaks
+        else:
+            style = "|" if "\n" in text else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _Dumper.represent_text)

@@ -322,6 +322,7 @@ def test_the_schema_takes_what_the_parser_takes_and_refuses_prose():
     json.dumps(patch_schema())
     assert check.is_valid({"edits": [edit("set_role", agent="first", text="x")]})
     assert not check.is_valid("Rewrite the prompt.")
+    assert not check.is_valid({"edits": [{"agent": "first", "text": "x"}]})
     assert not check.is_valid({"edits": []})
     assert not check.is_valid({"edits": [edit("set_role", agent="first")]})
     assert not check.is_valid({"edits": [edit("add_agent", layer="draft", block="trio", agent=agent("a/b"))]})

@@ -222,6 +222,14 @@ def test_a_team_s_file_is_read_back(ending, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n", "\x85", "\u2028", "\u2029"])
+@pytest.mark.parametrize("text", ["Think.{}", "{}Think.", "Think.{} Write.", "Think.\nWrite.{}", " {}\n"])
+def test_every_end_of_line_comes_back_as_it_was(text, line_end, tmp_path):
+    team = one("number", role="who " + text.format(line_end))
+    save_team(team, tmp_path / "team.yaml")
+    assert load_team(tmp_path / "team.yaml").agents() == team.agents()
+
+
 def test_texts_of_several_lines_stay_readable_in_a_file():
     assert "instructions: |-\n        Read {question} twice.\n        Then think.\n" in text_of(plain())
 
