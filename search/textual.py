@@ -81,7 +81,7 @@ class TextualSearch:
         self._momentum = Momentum(profile.momentum if profile.memory else "none")
         self._repairs = Repairs(profile, {start.hash}, leaks, models)
         self._adoptions = self._idle = self._failed_critiques = 0
-        self._passed: list[EditRecord] = []
+        self._passed: list[Challenger] = []
         self._refused = ""
         self._asked = self._told = self._handed = 0
         self._phase: list[TextualTrial] = []
@@ -281,7 +281,7 @@ class TextualSearch:
             return []
         self._repairs.judged.add(team.hash)
         record = EditRecord(number, -1, Finding(""), edits=("merge of two teams of the archive",), child=team.hash)
-        return [Challenger(team, record)]
+        return [Challenger(team, record, self.incumbent)]
 
     # -- judging
 
@@ -310,8 +310,8 @@ class TextualSearch:
         best.record.verdict = "adopted"
         self.incumbent, step.adopted = best.team, best.team.hash
         self._adoptions += 1
-        others = [one.record for one in passed if one is not best and one.record.patch is not None]
-        others.sort(key=lambda edit: (-edit.lead, edit.p))
+        others = [one for one in passed if one is not best and one.record.patch is not None]
+        others.sort(key=lambda one: (-one.record.lead, one.record.p))
         self._passed = others[: self.profile.proposals]  # bounded, so that a step's price is
 
     def _offer(self, team: TeamSpec) -> None:

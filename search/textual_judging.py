@@ -16,10 +16,18 @@ from .textual_trials import Forward
 
 @dataclass
 class Challenger:
-    """A changed team and the record of its edit; `rested` once it passed, or lost nothing at the last look."""
+    """A changed team and the record of its edit.
+
+    Attributes:
+        team: The changed team; its parent until an edit was applied.
+        record: What became of it.
+        parent: The team that was changed.
+        rested: Whether it passed, or lost nothing at the last look: fit for an archive.
+    """
 
     team: TeamSpec
     record: EditRecord
+    parent: TeamSpec
     rested: bool = False
 
     @property

@@ -9,6 +9,7 @@ from ..team_edits import Patch, Refusal, SetInstructions, apply, edit_line, pars
 from ..teams import TeamSpec
 from .textual_judging import Challenger
 from .textual_profiles import TextualProfile
+from .textual_rebase import rebase
 from .textual_records import EditRecord, Program
 from .textual_trials import Finding, Repair
 
@@ -43,7 +44,7 @@ class Repairs:
 
     def run(self, step: int, repairs: Sequence[Repair]) -> Program[list[Challenger]]:
         """Return one challenger a repair, in their order; the record of one that came to no team says so."""
-        made = [Challenger(one.team, EditRecord(step, one.index, one.finding)) for one in repairs]
+        made = [Challenger(one.team, EditRecord(step, one.index, one.finding), one.team) for one in repairs]
         asking = list(zip(repairs, made, strict=True))
         for _ in range(1 + self.profile.reasks):
             if not asking:
@@ -63,11 +64,12 @@ class Repairs:
         if not repairs:
             return []
         outcomes = yield list(repairs)
-        whole = Challenger(repairs[0].team, EditRecord(step, repairs[0].index, Finding("", None, "prompt")))
+        parent = repairs[0].team
+        whole = Challenger(parent, EditRecord(step, repairs[0].index, Finding("", None, "prompt")), parent)
         edits: list[JSON] = []
         refused: list[Challenger] = []
         for repair, outcome in zip(repairs, outcomes, strict=True):
-            one = Challenger(whole.team, EditRecord(step, repair.index, repair.finding))
+            one = Challenger(whole.team, EditRecord(step, repair.index, repair.finding), parent)
             self._take(replace(repair, team=whole.team), one, outcome, keep=False)
             if one.record.verdict == "open":
                 whole.team = one.team
@@ -82,13 +84,16 @@ class Repairs:
         self.judged.add(whole.team.hash)
         return [whole, *refused]
 
-    def again(self, step: int, incumbent: TeamSpec, passed: Sequence[EditRecord]) -> list[Challenger]:
-        """Return challengers of edits that passed before, on the new incumbent; no repair is asked for."""
+    def again(self, step: int, incumbent: TeamSpec, passed: Sequence[Challenger]) -> list[Challenger]:
+        """Return challengers of edits that passed before, fitted to the new incumbent; no repair is asked for."""
         made = []
         for old in passed:
-            record = EditRecord(step, old.index, old.finding, old.patch, old.edits, again=True)
-            one = Challenger(incumbent, record)
-            self._apply(one, parse_patch(old.patch))
+            record = EditRecord(step, old.record.index, old.record.finding, again=True)
+            one = Challenger(incumbent, record, incumbent)
+            patch = parse_patch(old.record.patch)
+            self._apply(one, patch if isinstance(patch, Refusal) else rebase(patch, old.parent, incumbent))
+            if record.patch is None:
+                record.patch, record.edits = old.record.patch, old.record.edits
             made.append(one)
         return made
 

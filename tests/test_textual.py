@@ -262,6 +262,19 @@ def test_one_challenger_a_step_is_adopted_and_the_others_are_judged_first_next_s
     assert {member.team.hash for member in ours.archive.members} >= {ours.incumbent.hash}
 
 
+def test_what_is_judged_again_does_not_undo_what_was_adopted():
+    """Two edits of one agent passed: the second's words are added to the first's; a rewrite is a conflict."""
+    texts = ("Think. Mind alpha.", "Think. Mind beta.", "A rewrite: beta, beta.", "Think. So what.")
+    patch = lambda repair: instructions("solve-agent", texts[repair.index % 4])  # noqa: E731
+    ours = search(replace(PLAIT, archive_share=0.0, merges=0.0), steps=2)
+    play(ours, Scripted(right_if("alpha", "beta"), patch))
+    assert [edit.verdict for edit in ours.steps[0].edits] == ["adopted", "passed", "passed", "rejected"]
+    added, rewritten = ours.steps[1].edits[:2]
+    assert (added.again, added.verdict) == (True, "adopted")
+    assert (rewritten.again, rewritten.refusal) == (True, "conflict")
+    assert ours.incumbent.agents()[1].instructions == "Think. Mind alpha. Mind beta."
+
+
 def test_a_team_that_is_always_right_ends_the_search():
     ours = search(steps=9)
     right = lambda trial: trial.item in VALIDATION and "alpha" in trial.team.key  # noqa: E731
