@@ -63,10 +63,9 @@ class _Dumper(yaml.SafeDumper):
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
         """Return a block of lines for a text of several lines."""
+        style = "|" if "\n" in text else None
         if _BREAKS & {*text}:
             style = '"'  # PyYAML escapes them here; written as they are, they come back as other line breaks
-        else:
-            style = "|" if "\n" in text else None
         return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
