@@ -118,7 +118,7 @@ def _confirmed(verdict: Confirmed | None) -> JSON:
     seen = verdict.verdict
     return {
         "passed": verdict.passed, "wins": seen.wins, "losses": seen.losses, "ties": seen.ties, "missing": seen.missing,
-        "p": round(seen.p, 6), "gain": verdict.gain, "level": verdict.level, "why": verdict.why,
+        "p": float(f"{seen.p:.6g}"), "gain": verdict.gain, "level": verdict.level, "why": verdict.why,
     }  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def _interval(scores: Mapping[str, float | None], split: str) -> JSON:
 def _paired(ours: Mapping[str, float | None], theirs: Mapping[str, float | None], split: str) -> JSON:
     both = [(ours[item], theirs.get(item)) for item in ours]
     pairs = [(one, other) for one, other in both if one is not None and other is not None]
-    return paired_interval([one for one, _ in pairs], [other for _, other in pairs], "team", split)
+    return paired_interval([one for one, _ in pairs], [other for _, other in pairs], split)
 
 
 def _oracle(measured: Measured) -> list[dict[str, JSON]]:

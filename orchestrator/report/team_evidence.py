@@ -46,7 +46,7 @@ def step_view(step: Mapping[str, Any]) -> dict[str, Any]:
         shares = ", ".join(f"{layer} {100 * share:.0f} %" for layer, share in blame.items())
         seen.append(f"failures that a new draw of the layer turned: {shares}")
     if step["parent"] != step["incumbent"]:
-        seen.append("changed was a team of the archive, not the incumbent")
+        seen.append("the team to change came from the archive")
     return {
         "number": step["step"] + 1, "seen": "; ".join(seen), "note": step["note"],
         "edits": [edit_view(edit) for edit in step["edits"]],
@@ -60,13 +60,13 @@ def edit_view(edit: Mapping[str, Any]) -> dict[str, Any]:
     patch = edit["patch"] or {}
     return {
         "title": "; ".join(edit["edits"]) or ("no edit" if edit["patch"] is None else "an edit that cannot be read"),
-        "verdict": verdict + (f": {edit['refusal']}" if edit["refusal"] else ""),
+        "verdict": verdict + (f": {edit['refusal']}" if edit["verdict"] == "refused" else ""),
         "state": edit["verdict"],
         "lead": f"{edit['wins'] - edit['losses']:+d} of {edit['items']}" if judged else "",
         "aim": aim_of(edit), "lines": edit["edits"], "evidence": evidence_of(edit) if judged else "",
         "why": edit["why"], "rationale": str(patch.get("rationale", "")),
         "patch": json.dumps(patch, indent=2, ensure_ascii=False) if patch else "",
-        "attempts": edit["attempts"], "again": edit["again"], "merge": edit["index"] < 0,
+        "attempts": edit["attempts"], "refusal": edit["refusal"], "again": edit["again"], "merge": edit["index"] < 0,
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from ...records import JSON
 from ...team_pictures import plot
 from ...teams import TeamSpec
-from ..recipes.team_result import statement
+from ..recipes.team_result import label, statement
 from .drawing import svg
 from .team_evidence import KINDS_OF_VERDICT, search_view
 from .team_figures import accuracy_figure, curve_figure
@@ -88,15 +88,11 @@ def _rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
             same = searches[name]["final"] == summary["start"]["hash"]
             about = f"{searches[name]['about']}{'; it ended with the start team' if same else ''}"
         answer = name == {"start": "start", "final": own}[summary["answer"]]
-        rows.append({**row, "label": _label(name, own), "about": about, "answer": answer})
+        called = label(name)
+        if name in searches and called == name:
+            called = f"final team ({name})" if name == own else f"{name}'s final team"
+        rows.append({**row, "label": called, "about": about, "answer": answer})
     return rows
-
-
-def _label(name: str, own: str) -> str:
-    if name == own:
-        return f"final team ({name})"
-    names = {"start": "start team", "single": "one agent, plain prompt", "random": "random edits, same gate"}
-    return names.get(name, name)
 
 
 def _refusals(searches: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[int]]]:
@@ -136,11 +132,13 @@ def _figures(summary: dict[str, JSON]) -> list[dict[str, str]]:
 
 
 def _pictures(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the pictures of the team before and after, each with the width below which it cannot be read."""
+    """Yield the pictures of the team before and after, each with the widths between which it is well read."""
     named = {"start": "The team before: the start team", "final": "The team after: the final team"}
     for which, title in named.items():
         figure = plot(TeamSpec.parse(summary[which]["team"]))
-        yield {"title": title, "svg": svg(figure, title), "width": round(62 * figure.get_figwidth())}
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(0.85 * width, 0.7 * height)  # closer together, so that two fit side by side
+        yield {"title": title, "svg": svg(figure, title), "width": round(68 * width), "most": round(110 * width)}
 
 
 def _mark(line: str) -> str:
