@@ -107,10 +107,11 @@ def _rows(team: TeamSpec, graph: "nx.DiGraph[str]") -> list[tuple[str, list[str]
     """Return (layer, nodes) of each row of the picture, top down."""
     import networkx as nx
 
-    rows = [("", [INPUT])]
+    rows, order = [("", [INPUT])], list(graph)
     for layer in team.layers:
         own = graph.subgraph([id_ for id_, data in graph.nodes.items() if data["layer"] == layer.name])
-        rows += [(layer.name, row) for row in nx.topological_generations(own)]
+        # a subgraph's own order is that of a set
+        rows += [(layer.name, sorted(row, key=order.index)) for row in nx.topological_generations(own)]
     return [*rows, ("", [ANSWER])]
 
 

@@ -9,7 +9,8 @@ from plait.orchestrator.recipes.team_result import statement
 from plait.orchestrator.report.team_evidence import KINDS_OF_VERDICT, edit_view, step_view
 from plait.orchestrator.report.team_figures import accuracy_figure, curve_figure
 from plait.orchestrator.report.team_page import render
-from plait.teams import AgentSpec, Block, LayerSpec, Schema, TeamSpec
+from plait.team_pictures import plot
+from plait.teams import AgentSpec, Aggregator, Block, LayerSpec, Schema, TeamSpec
 from plait.tests.scripted_team import world
 from plait.tests.team_runs import TIMING, Play
 
@@ -249,6 +250,15 @@ def test_the_team_is_drawn_before_and_after_and_what_changed_is_told(result, pag
     told = unescape(re.sub(r"<[^>]*>", "", section(page, "The team before and after")))
     assert result["summary"]["diff"]
     assert result["summary"]["diff"] in told
+
+
+def test_agents_of_a_layer_are_drawn_in_the_order_of_the_team():
+    agents = tuple(AgentSpec(name=f"agent-{9 - at}", output=Schema(kind="number")) for at in range(8))
+    block = Block(name="many", agents=agents, aggregate=Aggregator(kind="majority"))
+    layer = LayerSpec(name="solve", task="Answer.", blocks=(block,))
+    axes = plot(TeamSpec(layers=(layer,), answer=Schema(kind="number"))).axes[0]
+    drawn = sorted((text.get_position()[0], text.get_text()) for text in axes.texts)
+    assert [name for _, name in drawn if name.startswith("agent-")] == [agent.name for agent in agents]
 
 
 def hostile(result):
