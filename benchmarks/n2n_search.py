@@ -2,7 +2,8 @@
 
 Both on a residual teacher and scikit-learn's digits, real students on two trainer actors; the reward of either is the
 published C (2 - C) A / A_teacher on validation examples, whatever the search itself learns from. Ours is given the
-limit params=0.2x. A search that never gets there counts with its whole budget. Last line: JSON.
+limit params=0.2x, and begins with the teacher scaled evenly as in `plait compress`. A search that never gets there counts
+with its whole budget. Last line: JSON.
 """
 
 import json
@@ -27,8 +28,9 @@ from plait.search.network_space import NetworkSpace
 from plait.search.policy_profiles import policy_profile
 from plait.search.policy_search import PolicySearch
 from plait.search.rewards import n2n_reward
+from plait.search.uniform import even_students
 
-BUDGET, SEEDS, SHARE = 300, 3, 0.95
+BUDGET, SEEDS, SHARE = 150, 3, 0.95
 SCHEDULES = {"plait": (1, 2, 4, 8), "n2n-paper": (5,)}
 
 
@@ -46,6 +48,11 @@ def curve(told: Sequence[tuple[Trial, Outcome]], schedule: Sequence[int], accura
             best = max(best, n2n_reward(outcome.values["accuracy"], accuracy, rung.candidate.params, size))
             rewards[-1] = best
     return rewards
+
+
+def _search(space: NetworkSpace, name: str, seed: int, schedule: Sequence[int]) -> PolicySearch:
+    even = even_students(space)[:1] if name == "plait" else ()
+    return PolicySearch(space, BUDGET, policy_profile(name), seed, schedule, first=even)
 
 
 def main() -> None:
@@ -70,8 +77,7 @@ def main() -> None:
             return Scored({"reward": n2n_reward(right, accuracy, arch.params, size)})
 
         strands = [
-            Strand(str(seed), PolicySearch(space, BUDGET, policy_profile(name), seed, schedule), item_of(seed), reward)
-            for seed in range(SEEDS)
+            Strand(str(seed), _search(space, name, seed, schedule), item_of(seed), reward) for seed in range(SEEDS)
         ]
         with tempfile.TemporaryDirectory() as folder:
             workers, ledger = trainer_workers(setup, folder, 2), Ledger(Path(folder) / "ledger.db")
