@@ -10,7 +10,7 @@ from plait.orchestrator.report.team_evidence import KINDS_OF_VERDICT, edit_view,
 from plait.orchestrator.report.team_figures import accuracy_figure, curve_figure
 from plait.orchestrator.report.team_page import render
 from plait.team_pictures import plot
-from plait.teams import AgentSpec, Aggregator, Block, LayerSpec, Schema, TeamSpec
+from plait.teams import AgentSpec, Aggregator, Block, LayerSpec, Limits, Schema, TeamSpec
 from plait.tests.scripted_team import world
 from plait.tests.team_runs import TIMING, Play
 
@@ -253,12 +253,17 @@ def test_the_team_is_drawn_before_and_after_and_what_changed_is_told(result, pag
 
 
 def test_agents_of_a_layer_are_drawn_in_the_order_of_the_team():
-    agents = tuple(AgentSpec(name=f"agent-{9 - at}", output=Schema(kind="number")) for at in range(8))
-    block = Block(name="many", agents=agents, aggregate=Aggregator(kind="majority"))
-    layer = LayerSpec(name="solve", task="Answer.", blocks=(block,))
-    axes = plot(TeamSpec(layers=(layer,), answer=Schema(kind="number"))).axes[0]
-    drawn = sorted((text.get_position()[0], text.get_text()) for text in axes.texts)
-    assert [name for _, name in drawn if name.startswith("agent-")] == [agent.name for agent in agents]
+    names = [f"agent-{9 - at}" for at in range(8)]
+    layers = []
+    for layer in ("draft", "check", "solve"):  # small parts of a graph are where its library loses the order
+        agents = tuple(AgentSpec(name=f"{layer}-{name}", output=Schema(kind="number")) for name in names)
+        block = Block(name="many", agents=agents, aggregate=Aggregator(kind="majority"))
+        layers.append(LayerSpec(name=layer, task="Answer.", blocks=(block,)))
+    limits = Limits(max_agents=24)
+    axes = plot(TeamSpec(layers=tuple(layers), answer=Schema(kind="number"), limits=limits)).axes[0]
+    drawn = [name for _, name in sorted((text.get_position()[0], text.get_text()) for text in axes.texts)]
+    for layer in ("draft", "check", "solve"):
+        assert [name for name in drawn if name.startswith(f"{layer}-")] == [f"{layer}-{name}" for name in names]
 
 
 def hostile(result):
