@@ -142,6 +142,10 @@ def test_agents_and_optimiser_are_named_in_every_caption(result, page):
     assert all(caption in found for found in re.findall(r"<figcaption>(.*?)</figcaption>", page, flags=re.DOTALL))
     alone = {**result, "spec": {**result["spec"], "optimiser": None}}
     assert "optimiser (critiques and repairs): small-135m." in render(alone, TIMING)
+    models = {"": {"name": "small-135m"}, "optimiser": {}, "judge": {}, "other": {}}
+    mixed = {**result, "spec": {**result["spec"], "judge": "big"}, "resolved": {**result["resolved"], "models": models}}
+    assert "Agents: small-135m (some: other); optimiser (critiques and repairs): openai:large@https://host/v1; judge " \
+        "of texts: big." in render(mixed, TIMING)  # fmt: skip
 
 
 def test_the_learning_curve_is_captioned_as_no_result_and_holds_every_search(result, page):

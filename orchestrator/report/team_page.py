@@ -72,8 +72,11 @@ def models_of(result: Mapping[str, Any]) -> dict[str, str]:
     """Return who was run: `agents`, `optimiser`, `named` (models that agents or aggregators name), and the caption."""
     spec = result["spec"]
     agents, optimiser = str(spec["model"]), str(spec["optimiser"] or spec["model"])
-    named = ", ".join(name for name in result["resolved"].get("models", {}) if name not in ("", "optimiser", agents))
+    others = ("", "optimiser", "judge", agents)
+    named = ", ".join(name for name in result["resolved"].get("models", {}) if name not in others)
     caption = f"Agents: {agents}{f' (some: {named})' if named else ''}; optimiser (critiques and repairs): {optimiser}"
+    if spec.get("judge"):
+        caption += f"; judge of texts: {spec['judge']}"
     return {"agents": agents, "optimiser": optimiser, "named": named, "caption": f"{caption}."}
 
 
