@@ -2,8 +2,8 @@
 
 Both on a residual teacher and scikit-learn's digits, real students on two trainer actors; the reward of either is the
 published C (2 - C) A / A_teacher on validation examples, whatever the search itself learns from. Ours is given the
-limit params=0.2x, and begins with the teacher scaled evenly as in `plait compress`. A search that never gets there counts
-with its whole budget. Last line: JSON.
+limit params=0.2x, and begins with the teacher scaled evenly as in `plait compress`. A search that never gets there
+counts with its whole budget. Last line: JSON.
 """
 
 import json
