@@ -7,53 +7,35 @@
 Knows the parts and wires them; how a search, a gate, a graph or a ledger works is none of its business.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
-from ...agents.sandbox import Sandbox, SandboxModel
 from ...agents.teams.gradient_given import BOUNDS
 from ...agents.teams.gradient_wording import GradientWording
 from ...agents.teams.gradients import Critique, Repair
-from ...agents.teams.items import TaskItem
-from ...agents.teams.wording import Wording
-from ...models.chat import ChatModel
+from ...errors import SpecError
 from ...records import JSON
-from ...search.splits import Splits
 from ...search.textual import TextualSearch
-from ...team_files import load_team, save_team
-from ...teams import TeamSpec
-from ..budget import Budget
-from ..calls import CallWorker
-from ..driver import budget_of
-from ..ledger import Ledger
-from ..limiter import Limiter
+from ...team_files import save_team
 from ..loops import run_blocking
-from ..paying import Policy
-from ..runfolder import RunFolder, write_json, write_text
-from ..spec import validated
-from ..study import BatchPlan, Strand, Study, StudyResult
-from .base import MethodRun, opened_ledger
+from ..study import Strand
 from .judge import _asked
-from .judge_models import Named, named, open_models
-from .team_data import items_digest, load_items
-from .team_phases import Announced, Told, leak_check, passes, profile_of, settled_splits, take_split
-from .team_plan import plan_of, reserved
+from .team_base import Session
+from .team_headroom import SplitMethod
+from .team_headroom_result import headroom_line
+from .team_models import OpenModels, names_in
+from .team_phases import Announced, leak_check, passes, profile_of, take_split
+from .team_plan import MOST_HEADROOM, plan_of, reserved
 from .team_result import TeamResult
 from .team_spec import TeamTrainSpec
 from .team_stats import Measured, Search, controls_of, search_facts, summarise
-from .team_worker import TeamSetup, TeamWorker
-
-SCHEMA = 1
-"""Version of result.json."""
-WHOLE = BatchPlan(ask=100_000, lag=100_000, window=64)
-"""A phase of a search is asked at once: what a search over teams proposes waits for whole phases anyway."""
+from .team_worker import TeamSetup
 
 
-class TeamTrainer(MethodRun):
+class TeamTrainer(SplitMethod):
     """Training of a layered team of agents by textual backpropagation.
 
     >>> TeamTrainer("team.yaml", data="plait:numbers", model="smollm2-135m").run().verdict  # doctest: +SKIP
@@ -71,54 +53,6 @@ class TeamTrainer(MethodRun):
     method: ClassVar[str] = "team"
     spec_type: ClassVar[type[TeamTrainSpec]] = TeamTrainSpec
     result_type: ClassVar[type[TeamResult]] = TeamResult
-    rows_kept: ClassVar[bool] = False
-
-    def __init__(
-        self, team: TeamSpec | str | Path | dict[str, Any], data: str | Path | Sequence[TaskItem] = "plait:numbers",
-        **settings: Any,
-    ) -> None:  # fmt: skip
-        super().__init__()
-        self.team = _team(team)
-        given = {"team": self.team.model_dump(mode="json", exclude_defaults=True), **settings}
-        given["data"] = str(data) if isinstance(data, str | Path) else "inline"
-        self.spec: TeamTrainSpec = validated(TeamTrainSpec, given, "team")
-        self._given = None if isinstance(data, str | Path) else tuple(data)
-        self._test: tuple[TaskItem, ...] | None = None
-        self.wording = Wording(None if self.spec.prompts is None else Path(self.spec.prompts))
-
-    @classmethod
-    def resume(cls, folder: str | Path, run: dict[str, JSON] | None = None) -> Self:
-        """Return the run of an existing folder, whose own copy of the items is read."""
-        made = super().resume(folder, run)
-        place = Path(folder)
-        made._given = tuple(load_items(place / "items.jsonl"))
-        test = place / "test.jsonl"
-        made._test = tuple(load_items(test)) if test.exists() else ()
-        return made
-
-    @cached_property
-    def items(self) -> list[TaskItem]:
-        """The items of `data`, read and checked when first asked for."""
-        return list(self._given) if self._given is not None else load_items(
-            self.spec.data, self.spec.limit, self.spec.seed
-        )  # fmt: skip
-
-    @cached_property
-    def test_items(self) -> list[TaskItem]:
-        """The items of `test_data`; none where the test split is drawn from `data`."""
-        if self._test is not None:
-            return list(self._test)
-        return load_items(self.spec.test_data) if self.spec.test_data else []
-
-    @cached_property
-    def by_id(self) -> dict[str, TaskItem]:
-        """All items."""
-        return {item.id: item for item in (*self.items, *self.test_items)}
-
-    @cached_property
-    def splits(self) -> Splits:
-        """Which items are for what."""
-        return settled_splits(self.spec, self.items, self.test_items)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -127,7 +61,8 @@ class TeamTrainer(MethodRun):
 
     def plan(self) -> dict[str, JSON]:
         """Return what the run would ask for, without asking; refuses a budget below the floor."""
-        return plan_of(self.spec, self.team, self.splits, self.notes)
+        prompts = self.prompts if self.spec.headroom == "check" else ()
+        return plan_of(self.spec, self.team, self.splits, self.notes, prompts=len(prompts))
 
     def run(self, out: str | Path | None = None, *, address: str | None = None) -> TeamResult:
         """Run, or continue, and return the result; the run folder holds all of it.
@@ -137,80 +72,57 @@ class TeamTrainer(MethodRun):
             address: Of an existing Ray cluster, where a model is a host of ours; RAY_ADDRESS counts too.
 
         Raises:
+            SpecError: plain prompts show nothing to learn (`headroom: check`), the splits have met another result.
             PlaitError: any of `errors.py`; what was paid for is in the ledger.
         """
         self.plan()  # refuses what the budget cannot pay for before anything is spent
-        models = self._named()
-        resolved: dict[str, JSON] = {
-            "models": {name: model.resolved for name, model in models.items()}, "start": self.team.hash,
-            "prompts": self.wording.hash, "data_sha256": items_digest(self.items),
-            "splits": {name: len(items) for name, items in self.splits.parts()},
-        }  # fmt: skip
-        hosts = {model.text for model in models.values() if model.kind == "host"}
-        cpus = self.spec.run.actors * len(hosts)
-        with self._opened(out, address, resolved=resolved, cpus=cpus) as folder:
-            self._keep_items(folder)
-            ledger = opened_ledger(self.spec.run.ledger, folder)
-            calls = Ledger(ledger.url)
-            try:
-                session = self._session(folder, ledger, calls, models)
-                return self._run(session, resolved)
-            finally:
-                calls.close()
-                ledger.close()
-
-    def _run(self, session: "_Session", resolved: dict[str, JSON]) -> TeamResult:
-        searches = self._searched(session)
-        measured, stamp = Measured(), ""
-        if not self._stop:
-            stamp = self._confirm(session, searches, measured)
-        return self._finish(session, searches, measured, stamp, resolved)
+        splits: dict[str, JSON] = {name: len(items) for name, items in self.splits.parts()}
+        with self._working(out, address, {"splits": splits}, self.notes) as session:
+            found = self._looked_for_headroom(session)
+            searches = self._searched(session)
+            measured, stamp = Measured(), ""
+            if not self._stop:
+                stamp = self._confirm(session, searches, measured)
+            return self._finish(session, searches, measured, stamp, found)
 
     # -- models
 
-    def _named(self) -> dict[str, Named]:
-        """Return the models by what teams call them: "" is the agents' own, `optimiser` the critic's."""
-        texts = {"": self.spec.model, "optimiser": self.spec.optimiser or self.spec.model}
-        texts |= {agent.model: agent.model for agent in self.team.agents() if agent.model}
-        blocks = [block for layer in self.team.layers for block in layer.blocks]
-        texts |= {block.aggregate.model: block.aggregate.model for block in blocks if block.aggregate.model}
-        found = {
-            text: named(text, self._pulling, dtype=self.spec.dtype, device=self.spec.device)
-            for text in dict.fromkeys(texts.values())
-        }
-        return {name: found[text] for name, text in texts.items()}
+    def _parts(self) -> dict[str, str | None]:
+        """Return the judge's and the optimiser's models."""
+        return {**super()._parts(), "optimiser": self.spec.optimiser}
 
-    def _session(self, folder: RunFolder, ledger: Ledger, calls: Ledger, models: Mapping[str, Named]) -> "_Session":
-        """Open models, sandbox and budget."""
-        unique = {model.text: model for model in models.values()}
-        opened = {text: open_models([model], self.spec.run, self.spec.prices) for text, model in unique.items()}
-        names = {name: opened[model.text][0].pool for name, model in models.items()}
-        workers = [worker for part in opened.values() for worker in part]
-        box = SandboxModel(Sandbox())
-        chats = {worker.pool: worker.model for worker in workers}
-        critic: ChatModel = chats[names["optimiser"]]
-        can = run_blocking(partial(_asked, critic))
-        asking = {"wording": GradientWording(self.wording.folder), "structured": can.structured}
+    def _setup(self, models: OpenModels) -> TeamSetup:
+        """Return what trials are run with, critics and repairs among them."""
+        optimiser = models.pool("optimiser")
+        can = run_blocking(partial(_asked, models.chats[optimiser]))
         bounds = BOUNDS.within(can.context, Critique().max_tokens)
-        optimiser = names.pop("optimiser")
-        setup = TeamSetup(
-            items=self.by_id, train=frozenset(self.splits.train), models=names, optimiser=optimiser,
-            wording=self.wording, critique=Critique(**asking, bounds=bounds), repair=Repair(**asking, bounds=bounds),
-            seed=self.spec.seed, identities={name: chat.identity for name, chat in chats.items()},
+        wording = GradientWording(self.wording.folder)
+        return replace(
+            super()._setup(models), train=frozenset(self.splits.train), optimiser=optimiser,
+            critique=Critique(wording=wording, structured=can.structured, bounds=bounds),
+            repair=Repair(wording=wording, structured=can.structured, bounds=bounds),
         )  # fmt: skip
-        run = f"{folder.id}-calls"
-        budget = budget_of(self.spec.run.limits, ledger, run)
-        sandbox = CallWorker(box, Limiter(most=box.slots, window=box.slots))
-        worker = TeamWorker(
-            setup, [*workers, sandbox], calls, budget, self._events, Policy(retries=self.spec.run.retries), run
-        )
-        return _Session(folder, ledger, worker, budget)
 
     # -- phases
 
-    def _searched(self, session: "_Session") -> dict[str, Search]:
+    def _looked_for_headroom(self, session: Session) -> dict[str, JSON] | None:
+        """Try plain prompts where the spec asks for it.
+
+        Raises:
+            SpecError: they show nothing to learn, and nobody said to train anyway.
+        """
+        if self.spec.headroom == "skip":
+            return None
+        found = self._headroom(session, MOST_HEADROOM)
+        if found["learnable"] or self.spec.run.anyway or self._stop:
+            return found
+        raise SpecError(
+            "team.headroom", headroom_line(found), "a task with headroom, or --anyway to train all the same"
+        )
+
+    def _searched(self, session: Session) -> dict[str, Search]:
         """Run the searches of the profile and of controls, all at once, and return what each found."""
-        leaks, models = leak_check(self.splits, self.by_id).leaks, sorted(set(session.worker.setup.models) - {""})
+        leaks, models = leak_check(self.splits, self.by_id).leaks, sorted(names_in(self.team))
         known = session.steps()
         searches = {
             name: TextualSearch(
@@ -230,7 +142,7 @@ class TeamTrainer(MethodRun):
             session.keep_steps({name: one.whole for name, one in found.items()})
         return found
 
-    def _confirm(self, session: "_Session", searches: Mapping[str, Search], measured: Measured) -> str:
+    def _confirm(self, session: Session, searches: Mapping[str, Search], measured: Measured) -> str:
         """Let start, finals and controls meet confirm and test split, once; return the report's stamp."""
         teams = {"start": self.team, **{name: one.final for name, one in searches.items()}}
         stamp = ""
@@ -257,22 +169,6 @@ class TeamTrainer(MethodRun):
                 measured.told[split] |= told
         return stamp
 
-    def _study(self, session: "_Session", phase: str, strands: list[Strand]) -> dict[str, Told]:
-        worker = session.worker
-        self._events("phase", {"phase": phase, "strands": len(strands), "total": None})
-        study = Study(
-            strands, worker.setup, [worker], session.ledger, plan=WHOLE, events=self._events, run_id=session.folder.id
-        )
-        worker.begin(study.request_stop)
-        self._current = _Both(study, worker)
-        if self._stop:
-            self._current.request_stop(self._stop)
-        result = run_blocking(partial(_closed, study, worker))
-        session.ended = result.stop_reason
-        if result.stop_reason and not (phase == "search" and result.stop_reason.startswith("budget")):
-            self._stop = self._stop or result.stop_reason
-        return dict(result.outcomes)
-
     def _announce(self, profile: str, search: TextualSearch, number: int) -> None:
         step = search.steps[number]
         for edit in step.edits:
@@ -287,73 +183,15 @@ class TeamTrainer(MethodRun):
 
     # -- what is left behind
 
-    def _keep_items(self, folder: RunFolder) -> None:
-        for name, items in (("items.jsonl", self.items), ("test.jsonl", self.test_items)):
-            if items:
-                write_text(folder.path / name, "".join(f"{item.model_dump_json()}\n" for item in items))
-
     def _finish(
-        self, session: "_Session", searches: Mapping[str, Search], measured: Measured, stamp: str,
-        resolved: dict[str, JSON],
+        self, session: Session, searches: Mapping[str, Search], measured: Measured, stamp: str,
+        found: dict[str, JSON] | None,
     ) -> TeamResult:  # fmt: skip
-        from ..report.team_page import render
-
         folder, own = session.folder, searches[self.spec.profile]
         summary = summarise(self.spec, self.team, own, measured, notes=self.notes, stamp=stamp)
         summary["searches"] = [search_facts(one) for one in searches.values()]
+        summary["headroom"] = found
         save_team(own.final, folder.path / "candidate.yaml")
         save_team(own.final if summary["answer"] == "final" else self.team, folder.path / "team.yaml")
-        result = self._result(SCHEMA, resolved, summary=summary)
-        worker = session.worker
-        timing = self._timing(session.budget, worker.counts, worker.cost)
-        self._write(folder, result, timing, render)
-        return TeamResult(folder.path, result, timing)
-
-
-@dataclass
-class _Session:
-    """What the studies of one start share."""
-
-    folder: RunFolder
-    ledger: Ledger
-    worker: TeamWorker
-    budget: Budget
-    ended: str = ""
-    """Why the last study ended early; "" where it did not."""
-
-    def steps(self) -> dict[str, int]:
-        """Return how far each search went in an earlier start that its budget ended: it goes no further now."""
-        place = self.folder.path / "steps.json"
-        found: dict[str, int] = json.loads(place.read_text()) if place.exists() else {}
-        return found
-
-    def keep_steps(self, steps: dict[str, int]) -> None:
-        """Keep how far searches went that a budget ended, so that a resumed run confirms the same teams."""
-        write_json(self.folder.path / "steps.json", steps)
-
-
-@dataclass
-class _Both:
-    """A study and the calls of its trials, stopped together."""
-
-    study: Study
-    worker: TeamWorker
-
-    def request_stop(self, reason: str) -> None:
-        """Stop both."""
-        self.study.request_stop(reason)
-        self.worker.request_stop(reason)
-
-
-async def _closed(study: Study, worker: TeamWorker) -> StudyResult:
-    """Run a study; the models' connections end with the loop that this runs in."""
-    try:
-        return await study.run_async()
-    finally:
-        await worker.close()
-
-
-def _team(given: TeamSpec | str | Path | dict[str, Any]) -> TeamSpec:
-    if isinstance(given, TeamSpec):
-        return given
-    return TeamSpec.parse(given) if isinstance(given, dict) else load_team(given)
+        result: TeamResult = self._ended_with(session, summary)
+        return result

@@ -17,12 +17,23 @@ FLOOR_STEPS = 3
 """Steps that a budget must pay for, or training is no use."""
 FLOOR_ITEMS = 32
 """Items of the gate's first look."""
+MOST_HEADROOM = 100
+"""Training items that plain prompts are tried on before training."""
 LATER = 0.4
 """Share of a run's seconds that the passes after the search have."""
 
 
-def plan_of(spec: TeamTrainSpec, team: TeamSpec, splits: Splits, notes: Sequence[str]) -> dict[str, JSON]:
+def plan_of(
+    spec: TeamTrainSpec, team: TeamSpec, splits: Splits, notes: Sequence[str], *, prompts: int = 0
+) -> dict[str, JSON]:
     """Return the calls that a run makes at least and at most, with the start team's size throughout.
+
+    Args:
+        spec: Of the run.
+        team: That it begins with.
+        splits: Of the items.
+        notes: What they are too small for.
+        prompts: Plain prompts that are tried before; 0 for none.
 
     Raises:
         SpecError: the run's budget of calls is below the floor.
@@ -30,7 +41,8 @@ def plan_of(spec: TeamTrainSpec, team: TeamSpec, splits: Splits, notes: Sequence
     least, most = planned_calls(team)
     searches = [search_calls(profile_of(spec, name), spec, team, splits) for name in spec.searches]
     later = later_calls(spec, team, splits)
-    floor = floor_of(spec, team, splits)
+    first = headroom_calls(team, splits, prompts)
+    floor = floor_of(spec, team, splits) + first
     calls = spec.run.budget_calls
     if calls is not None and calls < floor:
         raise SpecError(
@@ -38,10 +50,17 @@ def plan_of(spec: TeamTrainSpec, team: TeamSpec, splits: Splits, notes: Sequence
             f"{floor} or more: start team on {FLOOR_ITEMS} items, {FLOOR_STEPS} steps, and the confirm split",
         )  # fmt: skip
     return {
-        "calls_an_item": least, "calls_an_item_at_most": most, "search_calls_at_most": sum(searches),
-        "later_calls": later, "calls_at_most": sum(searches) + later, "floor": floor,
+        "calls_an_item": least, "calls_an_item_at_most": most, "headroom_calls": first,
+        "search_calls_at_most": sum(searches), "later_calls": later,
+        "calls_at_most": first + sum(searches) + later, "floor": floor,
         "splits": {name: len(items) for name, items in splits.parts()}, "notes": list(notes),
     }  # fmt: skip
+
+
+def headroom_calls(team: TeamSpec, splits: Splits, prompts: int) -> int:
+    """Return the calls of so many plain prompts, and the plainest, on training items."""
+    one = planned_calls(single(team))[0]
+    return (prompts + 1) * min(MOST_HEADROOM, len(splits.train)) * one if prompts else 0
 
 
 def search_calls(profile: TextualProfile, spec: TeamTrainSpec, team: TeamSpec, splits: Splits) -> int:

@@ -1,4 +1,4 @@
-"""What a training run of a team is: its spec. The text under a field is its help in schema, command line and docs."""
+"""What runs of teams are: their specs. The text under a field is its help in schema, command line and docs."""
 
 from typing import Any, Literal, Self
 
@@ -11,30 +11,54 @@ PROFILES = ("plait", "ann-paper", "textgrad", "gepa", "random")
 CONTROLS = ("single", "best-of-n", "static", "oracle", "random", "ann-paper", "textgrad", "gepa", "plait")
 
 
-class TeamTrainSpec(BaseModel):
-    """Train a layered team of language-model agents by textual backpropagation (ANN, arXiv 2506.09046)."""
+class TeamRunOptions(JudgeRunOptions):
+    """How a run of a team is carried out: speed, place and limits. No part of the result's bytes."""
+
+    anyway: bool = False
+    """Train although twelve plain prompts showed nothing to learn (`headroom: check`)."""
+
+
+class TeamFields(BaseModel):
+    """What every run of a team is told."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    method: Literal["team"] = "team"
-    """The recipe."""
     team: str | dict[str, Any]
-    """The team to begin with: a .yaml or .json file, or the team itself."""
+    """The team: a .yaml or .json file, or the team itself."""
     model: str = "smollm2-135m"
     """Model of agents that name none: a model source (runs on a host of ours), openai:NAME@https://host/v1, or
     replay:FILE."""
-    optimiser: str | None = None
-    """Model that criticises and repairs; default: the agents'. Weak critics are the method's known limit."""
+    judge: str | None = None
+    """Model that scores free text (creative writing), and is asked for nothing else; default: the agents'."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Numbers that hosts compute in."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where hosts run."""
     data: str = "plait:numbers"
-    """Items: plait:NAME, or a JSON-lines file in Plait's form or in that of a public set."""
-    test_data: str | None = None
-    """Items of the test split, where they are a file of their own."""
+    """Items: plait:NAME, or a JSON-lines file in Plait's form or in that of a public set; FILE#TASK for a part."""
     limit: PositiveInt | None = None
     """Use so many of the items of `data`, drawn by seed."""
+    prompts: str | None = None
+    """Folder of prompt files that replace Plait's own."""
+    prices: str | None = None
+    """Price table, YAML or JSON: US dollars a million tokens by model."""
+    seed: int = 0
+    """Every random draw follows from it."""
+    run: TeamRunOptions = TeamRunOptions()
+    """How the run is carried out; changes no result."""
+
+    @model_validator(mode="after")
+    def _in_one_process(self) -> Self:
+        if self.run.shards > 1:
+            raise ValueError("run.shards: 1, a team's passes run in one process")
+        return self
+
+
+class SplitFields(TeamFields):
+    """What is told where items are dealt into splits."""
+
+    test_data: str | None = None
+    """Items of the test split, where they are a file of their own."""
     train: PositiveInt = 100
     """Items that critiques may see, answers included."""
     validation: PositiveInt = 300
@@ -43,6 +67,33 @@ class TeamTrainSpec(BaseModel):
     """Items on which start and final team meet once; what bounds the run's error."""
     test: NonNegativeInt = 0
     """Items scored once, after the confirmation; 0 for none."""
+    level: float = Field(default=0.05, gt=0, lt=1)
+    """Error level of the confirmation, and of the search for headroom."""
+
+
+class TeamRunSpec(TeamFields):
+    """Run a team over items, and score its answers."""
+
+    method: Literal["team-run"] = "team-run"
+    """The recipe."""
+
+
+class TeamHeadroomSpec(SplitFields):
+    """Ask whether a task has anything to learn: plain prompts of one agent on training items."""
+
+    method: Literal["team-headroom"] = "team-headroom"
+    """The recipe."""
+    items: PositiveInt = 100
+    """Training items used at most."""
+
+
+class TeamTrainSpec(SplitFields):
+    """Train a layered team of language-model agents by textual backpropagation (ANN, arXiv 2506.09046)."""
+
+    method: Literal["team"] = "team"
+    """The recipe."""
+    optimiser: str | None = None
+    """Model that criticises and repairs; default: the agents'. Weak critics are the method's known limit."""
     profile: Literal["plait", "ann-paper", "textgrad", "gepa", "random"] = "plait"
     """Search settings: ours, as published, or those of a rival."""
     steps: PositiveInt = 10
@@ -56,19 +107,9 @@ class TeamTrainSpec(BaseModel):
     pay for), static (no selection), oracle (the best block of each layer by the key), random (random edits through
     the same gate), or other profiles."""
     headroom: Literal["check", "skip"] = "skip"
-    """`check`: refuse to train where twelve plain prompts show nothing to learn."""
-    prompts: str | None = None
-    """Folder of prompt files that replace Plait's own."""
-    prices: str | None = None
-    """Price table, YAML or JSON: US dollars a million tokens by model."""
-    level: float = Field(default=0.05, gt=0, lt=1)
-    """Error level of the confirmation."""
+    """`check`: try twelve plain prompts first, and refuse to train where they show nothing to learn."""
     again: bool = False
     """Allow a second pass over the confirm and test splits; the report is stamped with it."""
-    seed: int = 0
-    """Every random draw follows from it."""
-    run: JudgeRunOptions = JudgeRunOptions()
-    """How the run is carried out; changes no result."""
 
     @field_validator("controls")
     @classmethod
@@ -82,8 +123,6 @@ class TeamTrainSpec(BaseModel):
     def _hold_together(self) -> Self:
         if self.profile in self.controls:
             raise ValueError("controls other than the profile itself")
-        if self.run.shards > 1:
-            raise ValueError("run.shards: 1, a team's search runs in one process")
         return self
 
     @property

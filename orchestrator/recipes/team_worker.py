@@ -41,6 +41,7 @@ class TeamSetup:
         train: Ids of those whose answers a critique may hold.
         models: Chat models' names, by what teams call them; "" is the agents' own.
         optimiser: Name of the model that criticises and repairs.
+        judge: Name of the model that scores free text; "" for the agents' own.
         wording: What agents are told.
         critique: How critics are asked.
         repair: How repairs are asked.
@@ -52,6 +53,7 @@ class TeamSetup:
     train: frozenset[str]
     models: Mapping[str, str]
     optimiser: str
+    judge: str = ""
     wording: Wording = field(default_factory=Wording)
     critique: Critique = field(default_factory=Critique)
     repair: Repair = field(default_factory=Repair)
@@ -65,14 +67,15 @@ class TeamSetup:
     def spec(self) -> JSON:
         """What a trial's values depend on beside the trial: models, prompts, sampling, seed."""
         return {
-            "models": dict(self.models), "optimiser": self.optimiser, "identities": dict(self.identities),
-            "prompts": self.wording.hash, "critique": self.critique.spec, "repair": self.repair.spec, "seed": self.seed,
+            "models": dict(self.models), "optimiser": self.optimiser, "judge": self.judge,
+            "identities": dict(self.identities), "prompts": self.wording.hash,
+            "critique": self.critique.spec, "repair": self.repair.spec, "seed": self.seed,
         }  # fmt: skip
 
     def forward(self, trial: trials.Forward) -> Graph:
         """Return the graph of a pass, its answer scored."""
         item = self.items[trial.item]
-        loss = partial(_scored, judge=self.models[""])
+        loss = partial(_scored, judge=self.judge or self.models[""])
         made = TeamGraphs(trial.team, self.models, self.wording, self.seed, loss)
         return Graph(item.id, made.nodes(item, trial.sample, trial.resample))
 
@@ -134,6 +137,7 @@ class TeamWorker:
     cost: dict[str, float] = field(default_factory=dict)
     _current: GraphRun | None = None
     _reason: str = ""
+    _ended: int = 0
 
     async def run(self, requests: Sequence[Request]) -> list[Outcome]:
         """Return one outcome a trial, in order; one whose calls could not be ended is `Failed`."""
@@ -156,7 +160,7 @@ class TeamWorker:
 
     def begin(self, stopped: Callable[[str], None]) -> None:
         """Begin the trials of another study, which is told where a budget ends the calls."""
-        self.stopped, self._reason = stopped, ""
+        self.stopped, self._reason, self._ended = stopped, "", 0
 
     def request_stop(self, reason: str) -> None:
         """Start no further call, and let those in flight come home."""
@@ -174,7 +178,7 @@ class TeamWorker:
         if not graphs:
             return {}
         run = self._current = GraphRun(
-            list(graphs.values()), self.workers, self.ledger, self.budget, None, self.events, self.policy, self.run_id
+            list(graphs.values()), self.workers, self.ledger, self.budget, None, self._tell, self.policy, self.run_id
         )
         if self._reason:
             run.request_stop(self._reason)
@@ -183,10 +187,19 @@ class TeamWorker:
         for name, value in vars(result.counts).items():
             setattr(self.counts, name, getattr(self.counts, name) + value)
         self.cost = summed([self.cost, result.cost])
+        self._ended += len(graphs)
         if result.stop_reason:
             self._reason = self._reason or result.stop_reason
             self.stopped(self._reason)
         return graphs
+
+    def _tell(self, kind: str, fields: Mapping[str, JSON]) -> None:
+        """Pass an event on; progress counts all graphs of the phase, whose number only the search knows."""
+        if kind == "progress":
+            counts = {name: value + fields[name] for name, value in vars(self.counts).items()}
+            cost = {name: self.cost.get(name, 0.0) + fields[name] for name in ("calls", "tokens", "usd")}
+            fields = {**fields, **counts, **cost, "told": self._ended + fields["told"], "total": None}
+        self.events(kind, fields)
 
     def _outcome(self, trial: trials.TextualTrial, graph: Graph) -> Outcome:
         if not graph.done:

@@ -1,0 +1,235 @@
+"""What every run of a team shares: team, items, models, ledger, studies of passes. Knows no search and no verdict."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from ...agents.teams.items import TaskItem
+from ...agents.teams.wording import Wording
+from ...errors import DataError
+from ...records import JSON
+from ...team_files import load_team
+from ...teams import TeamSpec
+from ..budget import Budget
+from ..driver import budget_of
+from ..ledger import Ledger
+from ..loops import run_blocking
+from ..paying import Policy
+from ..runfolder import RunFolder, write_json, write_text
+from ..spec import validated
+from ..study import BatchPlan, Strand, Study, StudyResult
+from .base import MethodRun, opened_ledger
+from .team_data import items_digest, load_items
+from .team_models import OpenModels, TeamModels, team_models
+from .team_phases import Told
+from .team_worker import TeamSetup, TeamWorker
+
+SCHEMA = 1
+"""Version of result.json."""
+WHOLE = BatchPlan(ask=100_000, lag=100_000, window=64)
+"""A phase of a search is asked at once: what a search over teams proposes waits for whole phases anyway."""
+GivenTeam = TeamSpec | str | Path | dict[str, Any]
+
+
+class TeamMethod(MethodRun):
+    """A run of a team over items; a method says which passes are made and what is read from them.
+
+    Args:
+        team: The team, or a file of one.
+        data: A source of items, or the items.
+        settings: Any other field of the method's spec.
+
+    Raises:
+        SpecError: a setting cannot run, or the team is not well formed.
+    """
+
+    rows_kept: ClassVar[bool] = False
+    result_type: ClassVar[type[Any]]
+
+    def __init__(
+        self, team: GivenTeam, data: str | Path | Sequence[TaskItem] = "plait:numbers", **settings: Any
+    ) -> None:
+        super().__init__()
+        self.team = given_team(team)
+        given = {"team": self.team.model_dump(mode="json", exclude_defaults=True), **settings}
+        given["data"] = str(data) if isinstance(data, str | Path) else "inline"
+        self.spec = validated(self.spec_type, given, self.method)
+        self._given = None if isinstance(data, str | Path) else tuple(data)
+        self._test: tuple[TaskItem, ...] | None = None
+        self.wording = Wording(None if self.spec.prompts is None else Path(self.spec.prompts))
+
+    @classmethod
+    def resume(cls, folder: str | Path, run: dict[str, JSON] | None = None) -> Self:
+        """Return the run of an existing folder, whose own copy of the items is read."""
+        made = super().resume(folder, run)
+        place = Path(folder)
+        made._given = tuple(load_items(place / "items.jsonl"))
+        test = place / "test.jsonl"
+        made._test = tuple(load_items(test)) if test.exists() else ()
+        return made
+
+    @cached_property
+    def items(self) -> list[TaskItem]:
+        """The items of `data`, read and checked when first asked for.
+
+        Raises:
+            DataError: an item cannot be used, or there is none.
+        """
+        if self._given is None:
+            return load_items(self.spec.data, self.spec.limit, self.spec.seed)
+        if not self._given:
+            raise DataError(f"{self.method}: data", "no item", "one or more")
+        return list(self._given)
+
+    @cached_property
+    def test_items(self) -> list[TaskItem]:
+        """The items of `test_data`; none where the test split is drawn from `data`."""
+        if self._test is not None:
+            return list(self._test)
+        source = getattr(self.spec, "test_data", None)
+        return load_items(source) if source else []
+
+    @cached_property
+    def by_id(self) -> dict[str, TaskItem]:
+        """All items."""
+        return {item.id: item for item in (*self.items, *self.test_items)}
+
+    def _parts(self) -> dict[str, str | None]:
+        """Return the models that the run needs beside those of agents: the judge's, where a text is to be scored."""
+        texts = any(item.kind == "text" for item in self.by_id.values())
+        return {"judge": self.spec.judge} if texts and self.spec.judge else {}
+
+    def _setup(self, models: OpenModels) -> TeamSetup:
+        """Return what passes are run with."""
+        return TeamSetup(
+            items=self.by_id, train=frozenset(), models=models.agents, optimiser="", judge=models.pool("judge"),
+            wording=self.wording, seed=self.spec.seed,
+            identities={name: chat.identity for name, chat in models.chats.items()},
+        )  # fmt: skip
+
+    @contextmanager
+    def _working(
+        self, out: str | Path | None, address: str | None, more: Mapping[str, JSON], notes: Sequence[str] = ()
+    ) -> Iterator["Session"]:
+        """Hold the run folder, the ledger and the models, and say first what the items are too few for."""
+        models = team_models(self.spec, self.team, self._parts(), self._pulling)
+        resolved: dict[str, JSON] = {
+            "models": models.resolved, "start": self.team.hash, "prompts": self.wording.hash,
+            "data_sha256": items_digest(self.items), **more,
+        }  # fmt: skip
+        cpus = self.spec.run.actors * models.hosts
+        with self._opened(out, address, resolved=resolved, cpus=cpus) as folder:
+            for note in notes:
+                self._events("note", {"note": note})
+            self._keep_items(folder)
+            ledger = opened_ledger(self.spec.run.ledger, folder)
+            calls = Ledger(ledger.url)
+            try:
+                yield self._session(folder, ledger, calls, models, resolved)
+            finally:
+                calls.close()
+                ledger.close()
+
+    def _session(
+        self, folder: RunFolder, ledger: Ledger, calls: Ledger, models: TeamModels, resolved: dict[str, JSON]
+    ) -> "Session":
+        """Open the models and the budget."""
+        opened, run = models.opened(self.spec), f"{folder.id}-calls"
+        budget = budget_of(self.spec.run.limits, ledger, run)
+        policy = Policy(retries=self.spec.run.retries)
+        worker = TeamWorker(self._setup(opened), opened.workers, calls, budget, self._events, policy, run)
+        return Session(folder, ledger, worker, budget, resolved)
+
+    def _study(self, session: "Session", phase: str, strands: list[Strand]) -> dict[str, Told]:
+        """Run strands to their ends, or as far as a stop or the budget lets them, and return what each was told."""
+        worker = session.worker
+        self._events("phase", {"phase": phase, "strands": len(strands), "total": None})
+        study = Study(
+            strands, worker.setup, [worker], session.ledger, plan=WHOLE, events=self._heard, run_id=session.folder.id
+        )
+        worker.begin(study.request_stop)
+        self._current = _Both(study, worker)
+        if self._stop:
+            self._current.request_stop(self._stop)
+        result = run_blocking(partial(_closed, study, worker))
+        session.ended = result.stop_reason
+        if result.stop_reason and not (phase == "search" and result.stop_reason.startswith("budget")):
+            self._stop = self._stop or result.stop_reason
+        return dict(result.outcomes)
+
+    def _heard(self, kind: str, fields: Mapping[str, JSON]) -> None:
+        """Pass a study's event on; its progress waits for whole phases, and that of the calls is told instead."""
+        if kind != "progress":
+            self._events(kind, fields)
+
+    def _ended_with(self, session: "Session", summary: JSON) -> Any:
+        """Write result, timing and report; return the result in the hand."""
+        result = self._result(SCHEMA, session.resolved, summary=summary)
+        timing = self._timing(session.budget, session.worker.counts, session.worker.cost)
+        made = self.result_type(session.folder.path, result, timing)
+        self._write(session.folder, result, timing, lambda *_: made.page())
+        return made
+
+    def _keep_items(self, folder: RunFolder) -> None:
+        for name, items in (("items.jsonl", self.items), ("test.jsonl", self.test_items)):
+            if items:
+                write_text(folder.path / name, "".join(f"{item.model_dump_json()}\n" for item in items))
+
+
+@dataclass
+class Session:
+    """What the studies of one start share."""
+
+    folder: RunFolder
+    ledger: Ledger
+    worker: TeamWorker
+    budget: Budget
+    resolved: dict[str, JSON]
+    ended: str = ""
+    """Why the last study ended early; "" where it did not."""
+
+    def steps(self) -> dict[str, int]:
+        """Return how far each search went in an earlier start that its budget ended: it goes no further now."""
+        place = self.folder.path / "steps.json"
+        found: dict[str, int] = json.loads(place.read_text()) if place.exists() else {}
+        return found
+
+    def keep_steps(self, steps: dict[str, int]) -> None:
+        """Keep how far searches went that a budget ended, so that a resumed run confirms the same teams."""
+        write_json(self.folder.path / "steps.json", steps)
+
+
+@dataclass
+class _Both:
+    """A study and the calls of its trials, stopped together."""
+
+    study: Study
+    worker: TeamWorker
+
+    def request_stop(self, reason: str) -> None:
+        """Stop both."""
+        self.study.request_stop(reason)
+        self.worker.request_stop(reason)
+
+
+async def _closed(study: Study, worker: TeamWorker) -> StudyResult:
+    """Run a study; the models' connections end with the loop that this runs in."""
+    try:
+        return await study.run_async()
+    finally:
+        await worker.close()
+
+
+def given_team(given: GivenTeam) -> TeamSpec:
+    """Return the team that is given, or named by a file.
+
+    Raises:
+        SpecError: it is not well formed; the place is named.
+    """
+    if isinstance(given, TeamSpec):
+        return given
+    return TeamSpec.parse(given) if isinstance(given, dict) else load_team(given)
