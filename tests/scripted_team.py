@@ -25,6 +25,8 @@ from plait.teams import AgentSpec, Aggregator, Block, LayerSpec, Schema, Selecto
 
 Harm: TypeAlias = Literal["neutral", "mild", "harsh"]
 Phrases: TypeAlias = frozenset[int]
+Advice: TypeAlias = tuple[tuple[int, str], ...]
+"""Phrases, each with a word of how it is put."""
 Luck: TypeAlias = Any
 """A question's part of u, 0 to 1: a number, or an array of numbers."""
 
@@ -37,6 +39,12 @@ FAMILIES: dict[str, tuple[str, str]] = {"A": ("figures", "reckoner"), "B": ("let
 """By family: the word that its questions hold (and a block's `when` may), and the role that suits it."""
 UNCHECKED = -1
 """What a wrong answer lacks when every useful phrase is there and nobody has checked it."""
+
+WORDINGS = (
+    "Mind", "Heed", "Watch", "Weigh", "Recall", "Note", "Honour", "Follow", "Use", "Apply", "Respect", "Remember",
+    "Consider", "Regard", "Observe", "Keep",
+)  # fmt: skip
+"""How an instruction may begin: two repairs seldom put the same advice in the same words."""
 
 _GRID = 4000
 _CODE = re.compile(r"\[q:([a-p]{20})\]")
@@ -84,7 +92,7 @@ class World:
     structure: bool = True
     selector: float = 1.0
     structural: float = 0.1
-    _seen: dict[str, Phrases] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _seen: dict[str, Advice] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def words(self) -> list[str]:
@@ -140,12 +148,16 @@ class World:
 
     # what a call is worth
 
-    def found(self, text: str) -> Phrases:
-        """Return the phrases that stand in `text`."""
+    def found(self, text: str) -> Advice:
+        """Return the phrases that stand in `text`, each with how it is put; what else the text says is of no account.
+
+        The same advice put otherwise is another prompt: it is worth the same, and draws its answers anew.
+        """
         if (known := self._seen.get(text)) is None:
             words = re.findall(r"[a-z]+", text.lower())
-            found = (self._pairs.get(pair) for pair in pairwise(words))
-            known = self._seen[text] = frozenset(at for at in found if at is not None)
+            at = {place: self._pairs.get(pair) for place, pair in enumerate(pairwise(words))}
+            put = sorted((phrase, words[max(place - 2, 0)]) for place, phrase in at.items() if phrase is not None)
+            known = self._seen[text] = tuple(put)
         return known
 
     def p(self, phrases: Phrases, family: str = "A", who: str = "", drafts: bool = False) -> float:
@@ -228,9 +240,9 @@ class World:
         told = "".join(f" {self.sentence(at)}" for at in phrases)
         return AgentSpec(name=name, role=role, instructions="Work it out." + told, output=NUMBER)
 
-    def sentence(self, phrase: int) -> str:
-        """Return the instruction that holds a phrase."""
-        return f"Mind the {self.phrases[phrase]}."
+    def sentence(self, phrase: int, wording: int = 0) -> str:
+        """Return the instruction that holds a phrase, in one of several words."""
+        return f"{WORDINGS[wording]} the {self.phrases[phrase]}."
 
     def start(self, phrases: Sequence[int] = ()) -> TeamSpec:
         """Return one solver alone."""

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from plait.records import JSON
 from plait.teams import AgentSpec, Aggregator, Block, LayerSpec, TeamSpec
-from plait.tests.scripted_team import CHECKER, OTHERS, POISON, UNCHECKED, VOCABULARY, Harm, World, uniform
+from plait.tests.scripted_team import CHECKER, OTHERS, POISON, UNCHECKED, VOCABULARY, WORDINGS, Harm, World, uniform
 
 Poison: TypeAlias = Harm | Literal["mixed"]
 """Patches of one harm, or of the three in turn."""
@@ -68,7 +68,7 @@ def critique(world: World, wrong: Iterable[tuple[str, str, int | None]], scope: 
 
 
 def _finding(world: World, layer: str, agent: str, lacks: int | None, times: int) -> dict[str, JSON]:
-    named = "nothing" if lacks is None else world.tag_of[lacks]
+    named = "luck" if lacks is None else world.tag_of[lacks]
     text = f"{times} wrong answers of {agent} in layer {layer}: the prompt lacks {named}."
     kind = "structure" if lacks == UNCHECKED else "prompt"
     return {"layer": layer, "agent": None if kind == "structure" else agent, "kind": kind, "text": text}
@@ -92,7 +92,7 @@ def repair(world: World, team: TeamSpec, aim: Aim, key: str, habits: Habits = ST
         if draw < share:
             return answer
         draw -= share
-    edits = _edits(world, layer, block, agent, aim, key) or [_with_phrase(world, agent, _guess(world, key))]
+    edits = _edits(world, layer, block, agent, aim, key) or [_with_phrase(world, agent, _guess(world, key), key)]
     return _patch(*edits)
 
 
@@ -103,7 +103,7 @@ def poisoned(world: World, team: TeamSpec, aim: Aim, key: str, harm: Poison = "m
     kinds = list(POISON)
     known: Harm = kinds[number % len(kinds)] if harm == "mixed" else harm
     phrases = world.poisons(known)
-    return _patch(_with_phrase(world, agent, phrases[number % len(phrases)]))
+    return _patch(_with_phrase(world, agent, phrases[number % len(phrases)], key))
 
 
 def _edits(world: World, layer: LayerSpec, block: Block, agent: AgentSpec, aim: Aim, key: str) -> list[Any]:
@@ -125,7 +125,7 @@ def _edits(world: World, layer: LayerSpec, block: Block, agent: AgentSpec, aim: 
     if not known or uniform(world.seed, "knows", key) >= world.q:
         return []
     lacks = known[int(uniform(world.seed, "which", key) * len(known))]
-    return _check(layer, block, agent) if lacks == UNCHECKED else [_with_phrase(world, agent, lacks)]
+    return _check(layer, block, agent) if lacks == UNCHECKED else [_with_phrase(world, agent, lacks, key)]
 
 
 def _place(team: TeamSpec, aim: Aim, key: str) -> tuple[LayerSpec, Block, AgentSpec]:
@@ -140,8 +140,9 @@ def _guess(world: World, key: str) -> int:
     return int(uniform(world.seed, "guess", key) * VOCABULARY)
 
 
-def _with_phrase(world: World, agent: AgentSpec, phrase: int) -> dict[str, JSON]:
-    text = f"{agent.instructions} {world.sentence(phrase)}".strip()
+def _with_phrase(world: World, agent: AgentSpec, phrase: int, key: str) -> dict[str, JSON]:
+    wording = int(uniform(world.seed, "wording", key) * len(WORDINGS))
+    text = f"{agent.instructions} {world.sentence(phrase, wording)}".strip()
     return {"op": "set_instructions", "agent": agent.name, "text": text}
 
 

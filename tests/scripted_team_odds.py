@@ -116,7 +116,8 @@ def member(
     world: World, layer: LayerSpec, agent: AgentSpec, family: str, luck: Luck, drafts: Sequence[Phrases]
 ) -> tuple[Any, Phrases]:
     """Return how often one agent is right, and the phrases that it writes with."""
-    phrases = world.found(told(layer, agent)).union(*drafts)
+    own = frozenset(phrase for phrase, _ in world.found(told(layer, agent)))
+    phrases = own.union(*drafts)
     p = world.p(phrases, family, agent.role, bool(drafts))
     return np.clip(threshold(p) - np.asarray(luck, dtype=float), 0.0, 1.0), phrases
 

@@ -12,7 +12,7 @@ from plait.records import JSON, Outcome, Scored
 from plait.search.base import Search
 from plait.search.textual_trials import Critique, Forward, Repair, TextualTrial
 from plait.teams import AgentSpec, Block, LayerSpec, TeamSpec
-from plait.tests.scripted_team import Phrases, Quest, World, uniform
+from plait.tests.scripted_team import Advice, Phrases, Quest, World, uniform
 from plait.tests.scripted_team_critic import STEADY, Aim, Habits, Poison, critique, poisoned, read_patch, repair
 from plait.tests.scripted_team_odds import majority, preferred, seats, suited, told
 
@@ -115,22 +115,23 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What one call depends on, however it is worded: who is asked, with which phrases, reading what, which draw."""
+    """What one call depends on: who is asked, with which advice, reading what, which draw."""
 
     role: str
-    own: Phrases
+    own: Advice
     drafts: tuple[Draft, ...] = ()
     draw: object = ""
 
     @property
     def phrases(self) -> Phrases:
         """The phrases that count: its own and those of the drafts."""
-        return self.own.union(*(draft.phrases for draft in self.drafts))
+        own = frozenset(phrase for phrase, _ in self.own)
+        return own.union(*(draft.phrases for draft in self.drafts))
 
     @property
     def key(self) -> tuple[object, ...]:
         """What the call's part of the luck is drawn by."""
-        return (self.role, sorted(self.own), *((one.answer, sorted(one.phrases)) for one in self.drafts), self.draw)
+        return (self.role, self.own, *((one.answer, sorted(one.phrases)) for one in self.drafts), self.draw)
 
 
 def called(world: World, quest: Quest, call: Call) -> tuple[bool, int | None]:

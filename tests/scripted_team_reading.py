@@ -52,7 +52,7 @@ def asked(messages: Sequence[Message]) -> str:
 def said(world: World, right: bool, gold: int, wrong: int, phrases: Sequence[int], lacks: int | None) -> str:
     """Return an agent's answer, with a mark of what it was written with and of what it lacked."""
     with_ = ", ".join(world.tag_of[phrase] for phrase in sorted(phrases)) or "nothing"
-    named = "nothing" if lacks is None else world.tag_of[lacks]
+    named = "nothing" if right else "luck" if lacks is None else world.tag_of[lacks]
     return f"Worked through it with {with_}; lacks {named}.\nAnswer: {gold if right else wrong}"
 
 
@@ -123,7 +123,8 @@ def wrong_of(world: World, prompt: str) -> tuple[str, list[tuple[str, str, int |
     rows: list[tuple[str, str, int | None]] = []
     for score, text in zip(parts[::2], parts[1::2], strict=True):
         for layer, _, agent, output in _STEP.findall(text):
-            if float(score) < 1 and (layer, agent) in ends and _SAID.search(output):
+            answered = _SAID.search(output)
+            if float(score) < 1 and (layer, agent) in ends and answered and answered[2] != "nothing":
                 lacks = lacking(world, output)
                 rows += [(layer, agent, lacks[0] if lacks else None)]
     return scopes[0] if scopes else "", rows
