@@ -28,11 +28,15 @@ if TYPE_CHECKING:
     from .orchestrator.recipes.compress_result import CompressResult
     from .orchestrator.recipes.judge import Judge
     from .orchestrator.recipes.judge_result import JudgeResult
+    from .orchestrator.recipes.team import TeamTrainer
+    from .orchestrator.recipes.team_live import Team, TeamAnswer
+    from .orchestrator.recipes.team_result import TeamResult
     from .orchestrator.study import Strand, Study
     from .search.halving import SuccessiveHalving
     from .search.mcts import MCTS
     from .search.random_search import RandomSearch
     from .search.tree import TreeSearch
+    from .teams import TeamSpec
 
 __version__ = "0.1.0"
 
@@ -57,6 +61,11 @@ _PLACES = {
     "Strand": "orchestrator.study",
     "Study": "orchestrator.study",
     "SuccessiveHalving": "search.halving",
+    "Team": "orchestrator.recipes.team_live",
+    "TeamAnswer": "orchestrator.recipes.team_live",
+    "TeamResult": "orchestrator.recipes.team_result",
+    "TeamSpec": "teams",
+    "TeamTrainer": "orchestrator.recipes.team",
     "TreeSearch": "search.tree",
     "Node": "graphs",
     "ensure": "models.sources",
@@ -86,6 +95,11 @@ __all__ = [
     "Strand",
     "Study",
     "SuccessiveHalving",
+    "Team",
+    "TeamAnswer",
+    "TeamResult",
+    "TeamSpec",
+    "TeamTrainer",
     "TreeSearch",
     "ensure",
     "from_module",

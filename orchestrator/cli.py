@@ -17,6 +17,7 @@ import typer
 from ..errors import PlaitError, SpecError
 from .commands_judge import app as judge_app
 from .commands_models import app as models_app
+from .commands_team import app as team_app
 
 app = typer.Typer(
     help="Search over networks of layers, weights, agents and judges, as actor graphs on Ray.",
@@ -24,6 +25,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+_AGENT = {"name": "solver", "output": {"kind": "word"}, "max_tokens": 12}
+_SORTER = {
+    "layers": [{"name": "answer", "task": "Answer the question.", "blocks": [{"name": "one", "agents": [_AGENT]}]}],
+    "answer": {"kind": "word"},
+}
+"""The plainest team for questions that ask for one word: what training begins with in the demo."""
 DEMOS: dict[str, dict[str, Any]] = {
     "cola": {"limit": 32, "simulations": 24, "menu": 4},
     "judge": {"network": "wide", "shape": {"width": 3}},
@@ -35,10 +42,23 @@ DEMOS: dict[str, dict[str, Any]] = {
         "seeds": 2,
         "final_epochs": 30,
     },
+    "team": {
+        "team": _SORTER,
+        "data": "plait:demo",
+        "train": 24,
+        "validation": 48,
+        "confirm": 96,
+        "steps": 2,
+        "controls": ("single",),
+        "run": {"budget_seconds": 240.0},
+    },
 }
 """What `plait demo METHOD` runs, beside the method's defaults."""
 
 app.add_typer(judge_app, name="judge", help="Judge pairs of answers with a network of judges: FILE, or audit FOLDER.")
+app.add_typer(
+    team_app, name="team", help="Train, run and show teams of agents: train SPEC, run TEAM, show TEAM, headroom SPEC."
+)
 app.add_typer(models_app, name="models", help="Fetch, list, describe and remove models.")
 
 
@@ -75,7 +95,7 @@ Seconds = Annotated[float | None, typer.Option("--budget-seconds", help="Seconds
 
 @app.command()
 def demo(
-    method: Annotated[str, typer.Argument(help="cola, judge or compress.")] = "cola",
+    method: Annotated[str, typer.Argument(help="cola, judge, compress or team.")] = "cola",
     out: Out = None,
     address: Address = None,
     json: Json = False,

@@ -30,6 +30,8 @@ RECIPES = {
     "compress": "plait.orchestrator.recipes.compress:Compress",
     "compress-decoder": "plait.orchestrator.recipes.compress_decoder:CompressDecoder",
     "team": "plait.orchestrator.recipes.team:TeamTrainer",
+    "team-headroom": "plait.orchestrator.recipes.team_headroom:TeamHeadroom",
+    "team-run": "plait.orchestrator.recipes.team_answers:TeamAnswers",
 }
 """Methods by name; a new method is one line here."""
 

@@ -105,5 +105,6 @@ def _last(run: RunFolder) -> dict[str, Any]:
 
 def _progress_line(event: dict[str, Any]) -> str:
     if event["kind"] == "phase":
-        return f"{event['phase']}: 0/{event['total']}"
-    return f"{event['told']}/{event['total']} told, {event['failed']} failed, {event['seconds']:.0f} s"
+        return f"{event['phase']}: 0" + ("" if event["total"] is None else f"/{event['total']}")
+    of = "" if event["total"] is None else f"/{event['total']}"
+    return f"{event['told']}{of} told, {event['failed']} failed, {event['seconds']:.0f} s"

@@ -117,6 +117,8 @@ class Progress:
 
     def _on_phase(self, fields: dict[str, Any]) -> None:
         self._bars.start()  # not before: a console has one moving part, and a pull may have been that
+        if self._task is not None and self._bars.tasks[self._task].total is None:  # how far it went is all of it
+            self._bars.update(self._task, total=self._bars.tasks[self._task].completed)
         self._phase, self._started, self._shown = fields["phase"], time.monotonic(), time.monotonic()
         self._best = {} if fields.get("shows") == "best" else None
         self._task = self._bars.add_task(self._phase, total=fields["total"], note="")
@@ -139,6 +141,12 @@ class Progress:
             kind = str(fields["strand"]).partition("/")[0]
             self._best[kind] = max(fields["reward"], self._best.get(kind, fields["reward"]))
 
+    def _on_edit(self, fields: dict[str, Any]) -> None:
+        self._console.print(Text(_edit_line(fields)), soft_wrap=True)
+
+    def _on_note(self, fields: dict[str, Any]) -> None:
+        self._console.print(Text(f"note: {fields['note']}"), soft_wrap=True)
+
     def _on_worker(self, fields: dict[str, Any]) -> None:
         self._console.print(Text(f"worker {fields['worker']}: {fields['state']}"))
 
@@ -158,3 +166,13 @@ def _incumbents(fields: dict[str, Any], best: dict[str, float]) -> str:
     """Return what a study of few searches has paid, had for nothing, and found: the best reward of each kind."""
     found = "  ".join(f"{kind} {reward:.3f}" for kind, reward in best.items())
     return f"{fields['paid']} trained  {fields['found']} from the ledger  best: {found}"
+
+
+def _edit_line(fields: dict[str, Any]) -> str:
+    """Return what became of an edit of a team: `plait step 2: adopted +7 of 100 (12 won, 5 lost), p 0.072: ...`."""
+    what = "; ".join(fields["edits"]) or "no edit"
+    told = f"{fields['profile']} step {fields['step'] + 1}: {fields['verdict']}"
+    if fields["items"]:
+        won, lost = fields["wins"], fields["losses"]
+        return f"{told} {won - lost:+d} of {fields['items']} ({won} won, {lost} lost), p {fields['p']:.3g}: {what}"
+    return f"{told} ({fields['why']}): {what}" if fields["why"] else f"{told}: {what}"

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT, SHARED
 from plait.agents.teams.items import TaskItem, task_item
 from plait.errors import DataError, SpecError
-from plait.orchestrator.recipes.team_data import SHIPPED, items_digest, load_items
+from plait.orchestrator.recipes.team_data import DEMO, SHIPPED, items_digest, load_items
 from plait.orchestrator.recipes.team_sets import set_item
 
 TEXTS = SHARED / "text"
@@ -148,7 +148,7 @@ def test_a_dozen_items_of_each_kind_ship():
         "values": {"values"}, "writing": {"text"},
     }  # fmt: skip
     assert all(len(load_items(f"plait:{name}")) == 12 for name in SHIPPED)
-    assert {file.stem for file in (ROOT / "data" / "team").glob("*.jsonl")} == set(SHIPPED)
+    assert {file.stem for file in (ROOT / "data" / "team").glob("*.jsonl")} == {*SHIPPED, DEMO}
 
 
 def test_the_booleans_that_ship_are_not_all_the_same():

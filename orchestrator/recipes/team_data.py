@@ -17,7 +17,9 @@ from ...records import digest, generator
 from .team_sets import set_item, with_options
 
 SHIPPED = ("code", "numbers", "options", "words", "booleans", "values", "writing")
-"""Sets that come with Plait, wherever it is installed; `plait:code` and so on names one."""
+"""Sets that come with Plait, wherever it is installed, a dozen items each; `plait:code` and so on names one."""
+DEMO = "demo"
+"""One more that does: 180 questions for one word of three."""
 FIELDS = ("question", "kind", "gold", "options", "entry_point", "setup", "visible", "tests", "files")
 """Of the plain format; a row may also carry an `id`, for people: items are known by their content."""
 
@@ -73,8 +75,8 @@ def _path(source: str) -> tuple[Path, str]:
     """Return the file of a source, and the task or split that is asked for."""
     if source.startswith("plait:"):
         name = source.removeprefix("plait:")
-        if name not in SHIPPED:
-            raise DataError("data", source, f"a set that comes with Plait: plait:{', plait:'.join(SHIPPED)}")
+        if name not in (*SHIPPED, DEMO):
+            raise DataError("data", source, f"a set that comes with Plait: plait:{', plait:'.join((*SHIPPED, DEMO))}")
         return Path(str(files("plait") / "data" / "team" / f"{name}.jsonl")), ""
     whole = Path(source)
     if "#" not in source or whole.is_file():
@@ -152,4 +154,4 @@ def _object(line: str, where: str) -> dict[str, Any]:
     return values
 
 
-__all__ = ["FIELDS", "SHIPPED", "items_digest", "load_items"]
+__all__ = ["DEMO", "FIELDS", "SHIPPED", "items_digest", "load_items"]
