@@ -196,6 +196,7 @@ class Player:
         """Run a search to its end."""
         while not search.done:
             for trial in search.ask(at_once):
+                assert isinstance(trial.candidate, Forward | Critique | Repair)
                 search.tell(trial, self.evaluate(trial.candidate))
         return search
 
