@@ -103,9 +103,20 @@ def run_spec(values: dict[str, Any], options: Options, where: str = "spec") -> N
     made = recipe(values.get("method"), where).from_spec(values)
     if options.dry_run:
         plan = made.plan()
-        typer.echo(json.dumps(plan) if options.json else "\n".join(f"{name:12} {plan[name]}" for name in plan))
+        typer.echo(json.dumps(plan) if options.json else "\n".join(_plan_lines(plan)))
         return
     _carry_out(made, options)
+
+
+def _plan_lines(plan: Mapping[str, JSON]) -> Iterator[str]:
+    """Yield a plan's lines, a name and its value each; lists of texts line by line."""
+    for name, value in plan.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {part}" for key, part in value.items())
+        if isinstance(value, list):
+            yield from (f"{name.removesuffix('s')}: {line}" for line in value)
+        else:
+            yield f"{name:12} {value}"
 
 
 def resume_run(folder: Path, changes: dict[str, Any], options: Options) -> None:

@@ -27,7 +27,7 @@ from .team_base import Session
 from .team_headroom import SplitMethod
 from .team_headroom_result import headroom_line
 from .team_models import OpenModels, names_in
-from .team_phases import Announced, leak_check, passes, profile_of, take_split
+from .team_phases import Announced, leak_check, notes_of, passes, profile_of, take_split
 from .team_plan import MOST_HEADROOM, plan_of, reserved
 from .team_result import TeamResult
 from .team_spec import TeamTrainSpec
@@ -57,7 +57,7 @@ class TeamTrainer(SplitMethod):
     @property
     def notes(self) -> tuple[str, ...]:
         """What the splits are too small for."""
-        return self.splits.notes(profile_of(self.spec, self.spec.profile).gate)
+        return notes_of(self.splits, profile_of(self.spec, self.spec.profile).gate)
 
     def plan(self) -> dict[str, JSON]:
         """Return what the run would ask for, without asking; refuses a budget below the floor."""

@@ -8,6 +8,7 @@ from ...agents.teams.items import TaskItem
 from ...errors import SpecError
 from ...records import Outcome, Scored, Trial, digest
 from ...search.fixed import FixedSearch
+from ...search.gate import GAINS, THREE_LOOKS, Gate
 from ...search.splits import Grams, Splits, split_items
 from ...search.textual import TextualSearch
 from ...search.textual_profiles import TextualProfile, textual_profile
@@ -15,7 +16,7 @@ from ...search.textual_trials import Forward
 from ...teams import AgentSpec, Aggregator, Block, LayerSpec, TeamSpec
 from ..ledger import Entry, Ledger
 from ..study import Strand
-from .team_spec import TeamTrainSpec
+from .team_spec import SplitFields, TeamTrainSpec
 
 Told = Sequence[tuple[Trial, Outcome]]
 
@@ -32,7 +33,7 @@ def profile_of(spec: TeamTrainSpec, name: str) -> TextualProfile:
     return replace(textual_profile(name), memory=spec.memory, redraw_incumbent=spec.redraw)
 
 
-def settled_splits(spec: TeamTrainSpec, items: Sequence[TaskItem], test: Sequence[TaskItem]) -> Splits:
+def settled_splits(spec: SplitFields, items: Sequence[TaskItem], test: Sequence[TaskItem]) -> Splits:
     """Return which items are for what.
 
     Raises:
@@ -41,12 +42,42 @@ def settled_splits(spec: TeamTrainSpec, items: Sequence[TaskItem], test: Sequenc
     sizes = {"train": spec.train, "validation": spec.validation, "confirm": spec.confirm}
     if not test:
         sizes["test"] = spec.test
+    if sum(sizes.values()) > len(items):
+        raise _too_few(sizes, len(items))
     questions = {item.id: item.question for item in (*items, *test)}
     splits = split_items({item.id: item.question for item in items}, sizes, spec.seed)
     if test:
         splits = replace(splits, test=tuple(item.id for item in test)[: spec.test or None])
     splits.check(questions)
     return splits
+
+
+def _too_few(sizes: Mapping[str, int], there: int) -> SpecError:
+    """Return the refusal of splits that there are too few items for, with smaller ones and what they could show."""
+    wanted = ", ".join(f"{name} {size}" for name, size in sizes.items() if size)
+    train, validation = max(1, there // 8), 3 * there // 8
+    expected = f"{sum(sizes.values())} or more ({wanted})"
+    if validation < THREE_LOOKS.least:
+        return SpecError("team: items", there, f"{expected}; so few teach nothing")
+    smaller = f"train {train}, validation {validation}, confirm {there - train - validation}"
+    power = f" ({note})" if (note := THREE_LOOKS.note(validation)) else ""
+    return SpecError("team: items", there, f"{expected}, or smaller splits such as {smaller}{power}")
+
+
+def notes_of(splits: Splits, gate: Gate) -> tuple[str, ...]:
+    """Return what splits are too small for, with the power that is left.
+
+    Raises:
+        SpecError: they are too few for the gate to decide anything.
+    """
+    if len(splits.validation) < gate.least:
+        least, gain = gate.least, GAINS[-1]
+        power = f"{gate.power(least, gain):.0%} of changes of {100 * gain:+.0f} points"
+        expected = (
+            f"{least} or more for gate {gate.name}, which wants {gate.sizes[-1]}; with {least} it would keep {power}"
+        )
+        raise SpecError("team.validation", len(splits.validation), expected)
+    return splits.notes(gate)
 
 
 def leak_check(splits: Splits, items: Mapping[str, TaskItem]) -> Grams:

@@ -42,17 +42,17 @@ def plan_of(
     searches = [search_calls(profile_of(spec, name), spec, team, splits) for name in spec.searches]
     later = later_calls(spec, team, splits)
     first = headroom_calls(team, splits, prompts)
-    floor = floor_of(spec, team, splits) + first
+    whole = first + sum(searches) + later
+    floor = min(floor_of(spec, team, splits) + first, whole)
     calls = spec.run.budget_calls
     if calls is not None and calls < floor:
-        raise SpecError(
-            "team.run.budget_calls", calls,
-            f"{floor} or more: start team on {FLOOR_ITEMS} items, {FLOOR_STEPS} steps, and the confirm split",
-        )  # fmt: skip
+        steps = min(FLOOR_STEPS, spec.steps)
+        expected = f"{floor} or more: start team on {FLOOR_ITEMS} items, {steps} steps, and the confirm split"
+        raise SpecError("team.run.budget_calls", calls, expected)
     return {
         "calls_an_item": least, "calls_an_item_at_most": most, "headroom_calls": first,
         "search_calls_at_most": sum(searches), "later_calls": later,
-        "calls_at_most": first + sum(searches) + later, "floor": floor,
+        "calls_at_most": whole, "floor": floor,
         "splits": {name: len(items) for name, items in splits.parts()}, "notes": list(notes),
     }  # fmt: skip
 
@@ -97,7 +97,7 @@ def floor_of(spec: TeamTrainSpec, team: TeamSpec, splits: Splits) -> int:
     batch = profile.batch or len(splits.train)
     look = min(FLOOR_ITEMS, len(splits.validation))
     step = batch * a_pass + 1 + len(team.layers) + profile.proposals + profile.proposals * look * a_pass
-    return look * a_pass + FLOOR_STEPS * step + later_calls(spec, team, splits)
+    return look * a_pass + min(FLOOR_STEPS, spec.steps) * step + later_calls(spec, team, splits)
 
 
 def reserved(spec: TeamTrainSpec, team: TeamSpec, splits: Splits) -> Limits:
