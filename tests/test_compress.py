@@ -249,7 +249,9 @@ def test_students_learn_from_an_assistant_and_from_specialists(result, ray_clust
     assert found[2] != found[0], "a second set of logits is another loss"
 
 
-@pytest.mark.parametrize("given, said", [("#0,x", "FOLDER#0,3"), ("#0,1", "a network from"), ("/none", "no such file")])
+@pytest.mark.parametrize(
+    ("given", "said"), [("#0,x", "FOLDER#0,3"), ("#0,1", "a network from"), ("/none", "no such file")]
+)
 def test_a_teacher_in_place_that_does_not_fit_is_one_line(given, said, result, ray_cluster, tmp_path):
     wrong = f"{result.folder / 'teacher'}{given}"
     with pytest.raises(SpecError, match=re.escape(said)):

@@ -6,7 +6,7 @@ graphs.
 
 import json
 from collections.abc import Collection, Mapping
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 from jinja2 import TemplateError
@@ -104,8 +104,11 @@ class GradientWording(Wording):
         return {f"team_{name}.txt": self._text(f"team_{name}.txt") for name in FILES}
 
 
-def edits_schema(ops: Collection[str] = ()) -> dict[str, JSON]:
+@cache
+def edits_schema(ops: tuple[str, ...] = ()) -> dict[str, JSON]:
     """Return the JSON schema of a patch of the named edits, without titles and notes; none named: of any.
+
+    Made once for all prompts that show it, so nobody may change it.
 
     `op` is required in each: a model that is held to the schema would else be free to leave out what tells edits apart.
     """
