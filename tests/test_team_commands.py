@@ -167,7 +167,8 @@ def test_a_team_that_cannot_run_is_refused_in_one_line(plait, spec, server, tmp_
         ({"run": {"budget_calls": 8}}, "team.run.budget_calls: got 8, expected "),
         ({"controls": ["bestof"]}, "best-of-n?"),
         ({"profil": "plait"}, "profile?"),
-        ({"model": "openai:"}, "openai:NAME"),
+        ({"model": "openai:"}, "team.model: got 'openai:', expected openai:NAME"),
+        ({"optimiser": "openai:"}, "team.optimiser: got 'openai:', expected openai:NAME"),
         ({"data": "plait:numbes"}, "plait:numbers"),
     ],
 )
@@ -310,6 +311,9 @@ def test_a_team_answers_an_item_and_a_bare_question(server, tmp_path, monkeypatc
         assert bare.value == scored.value
         assert bare.score is None
         assert scored.score == float(scored.value == str(item.gold))
+        over = team.over(ITEMS[:5], "five")
+        assert over.summary["scored"] == 5
+        assert over.answers[0]["score"] == scored.score
         assert [row.agent for row in scored.trace] == [agent.name for agent in team.team.agents()]
 
 

@@ -65,8 +65,11 @@ def named(
     *,
     dtype: Literal["float32", "bfloat16"] = "float32",
     device: str = "cpu",
+    where: str = "judge.model",
 ) -> Named:
     """Return the model that `text` names; a host's is fetched where it is not here yet, to run as said.
+
+    `where` is the spec's place, for a text that names none.
 
     Raises:
         SpecError: the text is of no known form.
@@ -76,7 +79,7 @@ def named(
     if colon and kind == "openai":
         name, _, url = rest.partition("@")
         if not name:
-            raise SpecError("judge.model", text, "openai:NAME or openai:NAME@https://host/v1")
+            raise SpecError(where, text, "openai:NAME or openai:NAME@https://host/v1")
         return Named(text, "endpoint", name, url or None)
     if colon and kind == "replay":
         return Named(text, "replay", rest)

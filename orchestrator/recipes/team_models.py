@@ -93,7 +93,11 @@ def team_models(spec: TeamFields, team: TeamSpec, parts: Mapping[str, str | None
     """
     texts = {"": spec.model, **{name: name for name in names_in(team)}}
     texts |= {f"*{name}": text or spec.model for name, text in parts.items()}
-    found = {text: named(text, pulling, dtype=spec.dtype, device=spec.device) for text in dict.fromkeys(texts.values())}
+    found: dict[str, Named] = {}
+    for name, text in texts.items():
+        if text not in found:
+            where = "team.model" if not name.startswith("*") else f"team.{name[1:]}"
+            found[text] = named(text, pulling, dtype=spec.dtype, device=spec.device, where=where)
     return TeamModels(found, texts)
 
 
