@@ -50,7 +50,8 @@ DEMOS: dict[str, dict[str, Any]] = {
         "confirm": 96,
         "steps": 2,
         "controls": ("single",),
-        "run": {"budget_seconds": 240.0},
+        "optimiser_tokens": 192,
+        "run": {"budget_seconds": 220.0},
     },
 }
 """What `plait demo METHOD` runs, beside the method's defaults."""

@@ -95,12 +95,12 @@ class TeamTrainer(SplitMethod):
         """Return what trials are run with, critics and repairs among them."""
         optimiser = models.pool("optimiser")
         can = run_blocking(partial(_asked, models.chats[optimiser]))
-        bounds = BOUNDS.within(can.context, Critique().max_tokens)
-        wording = GradientWording(self.wording.folder)
+        most, wording = self.spec.optimiser_tokens, GradientWording(self.wording.folder)
+        bounds = BOUNDS.within(can.context, most)
         return replace(
             super()._setup(models), train=frozenset(self.splits.train), optimiser=optimiser,
-            critique=Critique(wording=wording, structured=can.structured, bounds=bounds),
-            repair=Repair(wording=wording, structured=can.structured, bounds=bounds),
+            critique=Critique(wording=wording, max_tokens=most, structured=can.structured, bounds=bounds),
+            repair=Repair(wording=wording, max_tokens=most, structured=can.structured, bounds=bounds),
         )  # fmt: skip
 
     # -- phases

@@ -162,8 +162,11 @@ class TeamMethod(MethodRun):
         return dict(result.outcomes)
 
     def _heard(self, kind: str, fields: Mapping[str, JSON]) -> None:
-        """Pass a study's event on; its progress waits for whole phases, and that of the calls is told instead."""
-        if kind != "progress":
+        """Pass a study's event on, but for its progress and for passes that a stop ended.
+
+        Its progress waits for whole phases, and that of the calls is told instead; a stop is told once, at the end.
+        """
+        if kind != "progress" and not (kind == "failure" and fields["reason"] == "Stopped"):
             self._events(kind, fields)
 
     def _ended_with(self, session: "Session", summary: JSON) -> Any:

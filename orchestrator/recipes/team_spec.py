@@ -94,6 +94,8 @@ class TeamTrainSpec(SplitFields):
     """The recipe."""
     optimiser: str | None = None
     """Model that criticises and repairs; default: the agents'. Weak critics are the method's known limit."""
+    optimiser_tokens: PositiveInt = 1024
+    """Tokens of one critique or repair at most; longer answers are cut off and cannot be read."""
     profile: Literal["plait", "ann-paper", "textgrad", "gepa", "random"] = "plait"
     """Search settings: ours, as published, or those of a rival."""
     steps: PositiveInt = 10
