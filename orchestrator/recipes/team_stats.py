@@ -105,9 +105,9 @@ def _values(team: TeamSpec) -> JSON:
 
 
 def _verdict(spec: TeamTrainSpec, own: Search, measured: Measured) -> Confirmed | None:
-    """Return whether the final team is better; None where there is nothing to compare."""
+    """Return whether the final team is better; None where nothing changed, or a stop left part of the split unmet."""
     start, final = measured.scores("confirm", "start"), measured.scores("confirm", own.name)
-    if not start or not final or measured.teams["start"].hash == own.final.hash:
+    if min(len(start), len(final)) < spec.confirm or measured.teams["start"].hash == own.final.hash:
         return None
     return confirm(start, final, spec.level)
 
