@@ -7,6 +7,7 @@ from ...agents.teams.aggregate import planned_calls
 from ...errors import SpecError
 from ...records import JSON
 from ...search.splits import Splits
+from ...search.textual import DRAWS
 from ...search.textual_profiles import TextualProfile
 from ...teams import TeamSpec
 from ..budget import Limits
@@ -26,7 +27,7 @@ LATER = 0.4
 def plan_of(
     spec: TeamTrainSpec, team: TeamSpec, splits: Splits, notes: Sequence[str], *, prompts: int = 0
 ) -> dict[str, JSON]:
-    """Return the calls that a run makes at least and at most, with the start team's size throughout.
+    """Return the calls that a run makes, and those it makes at most, with the start team's size throughout.
 
     Args:
         spec: Of the run.
@@ -39,9 +40,12 @@ def plan_of(
         SpecError: the run's budget of calls is below the floor.
     """
     least, most = planned_calls(team)
-    searches = [search_calls(profile_of(spec, name), spec, team, splits) for name in spec.searches]
-    later = later_calls(spec, team, splits)
+    profiles = [profile_of(spec, name) for name in spec.searches]
+    searches = [search_calls(profile, spec, team, splits) for profile in profiles]
+    searches_at_most = sum(search_calls(profile, spec, team, splits, most=True) for profile in profiles)
+    later, later_at_most = later_calls(spec, team, splits), later_calls(spec, team, splits, most=True)
     first = headroom_calls(team, splits, prompts)
+    first_at_most = headroom_calls(team, splits, prompts, most=True)
     whole = first + sum(searches) + later
     floor = min(floor_of(spec, team, splits) + first, whole)
     calls = spec.run.budget_calls
@@ -51,39 +55,59 @@ def plan_of(
         raise SpecError("team.run.budget_calls", calls, expected)
     return {
         "calls_an_item": least, "calls_an_item_at_most": most, "headroom_calls": first,
-        "search_calls_at_most": sum(searches), "later_calls": later,
-        "calls_at_most": whole, "floor": floor,
+        "search_calls": sum(searches), "search_calls_at_most": searches_at_most, "later_calls": later, "calls": whole,
+        "calls_at_most": first_at_most + searches_at_most + later_at_most, "floor": floor,
         "splits": {name: len(items) for name, items in splits.parts()}, "notes": list(notes),
     }  # fmt: skip
 
 
-def headroom_calls(team: TeamSpec, splits: Splits, prompts: int) -> int:
+def headroom_calls(team: TeamSpec, splits: Splits, prompts: int, *, most: bool = False) -> int:
     """Return the calls of so many plain prompts, and the plainest, on training items."""
-    one = planned_calls(single(team))[0]
+    one = planned_calls(single(team))[most]
     return (prompts + 1) * min(MOST_HEADROOM, len(splits.train)) * one if prompts else 0
 
 
-def search_calls(profile: TextualProfile, spec: TeamTrainSpec, team: TeamSpec, splits: Splits) -> int:
-    """Return the calls of a search in which every challenger goes to the last look."""
-    a_pass, layers = planned_calls(team)[0], len(team.layers)
-    validation = min(len(splits.validation), profile.validation or len(splits.validation))
-    batch = len(splits.train) if profile.batch is None else profile.batch
+def search_calls(
+    profile: TextualProfile, spec: TeamTrainSpec, team: TeamSpec, splits: Splits, *, most: bool = False
+) -> int:
+    """Return the calls of a search in which every fresh challenger goes to the last look.
+
+    Args:
+        profile: Of the search.
+        spec: Of the run.
+        team: That it begins with.
+        splits: Of the items.
+        most: Count also what may come beside: batches drawn again for want of a failure, answers asked for again,
+            merges, and edits that passed and are judged again.
+    """
+    a_pass, layers = planned_calls(team)[most], len(team.layers)
+    validation = min(len(splits.validation), profile.validation or len(splits.validation)) * profile.repeats
+    batch = len(splits.train) if profile.batch is None else min(profile.batch, len(splits.train))
     if profile.aim == "random":
         batch = 0
     proposals = {"whole": 1, "agent": 1, "agents": 1}.get(profile.aim, profile.proposals)
     repairs = proposals if profile.aim != "agents" else len(team.agents())
     critics = 0 if profile.aim == "random" else int(profile.whole) + layers * int(profile.local)
     replays = batch * layers if profile.blame else 0
-    step = (batch + replays) * a_pass + critics + repairs * (1 + profile.reasks) + proposals * validation * a_pass
+    judged, draws, answers, fresh = proposals, 1, 1, 0
+    if most:
+        judged += int(profile.merges > 0)
+        judged += profile.proposals if judged > 1 else 0  # where there is but one, it is adopted or it did not pass
+        draws = DRAWS if batch < len(splits.train) else 1
+        answers, fresh = 2, validation * profile.redraw_incumbent
+    tried = batch * judged if profile.minibatch else 0
+    asked = (critics + repairs * (1 + profile.reasks)) * answers
+    step = asked + (batch * draws + replays + tried + judged * validation + fresh) * a_pass
     return spec.steps * step + validation * a_pass
 
 
-def later_calls(spec: TeamTrainSpec, team: TeamSpec, splits: Splits) -> int:
+def later_calls(spec: TeamTrainSpec, team: TeamSpec, splits: Splits, *, most: bool = False) -> int:
     """Return the calls of start, finals and controls on the confirm and test splits."""
-    a_pass = planned_calls(team)[0]
+    a_pass, one = planned_calls(team)[most], planned_calls(single(team))[most]
+    samples = MOST_SAMPLES * one if most else min(MOST_SAMPLES, max(2, a_pass))
     teams: Mapping[str, int] = {
-        "single": planned_calls(single(team))[0], "best-of-n": min(MOST_SAMPLES, max(2, a_pass)),
-        "static": planned_calls(static(team))[0], "oracle": sum(planned_calls(one)[0] for one in statics(team)),
+        "single": one, "best-of-n": samples, "static": planned_calls(static(team))[most],
+        "oracle": sum(planned_calls(each)[most] for each in statics(team)),
     }  # fmt: skip
     an_item = a_pass * (1 + len(spec.searches)) + sum(teams.get(name, 0) for name in spec.controls)
     if "best-of-n" in spec.controls and "single" not in spec.controls:
