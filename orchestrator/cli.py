@@ -51,7 +51,7 @@ DEMOS: dict[str, dict[str, Any]] = {
         "steps": 1,
         "controls": ("single",),
         "optimiser_tokens": 192,
-        "run": {"budget_seconds": 220.0},
+        "run": {"budget_seconds": 200.0},
     },
 }
 """What `plait demo METHOD` runs, beside the method's defaults."""

@@ -259,6 +259,20 @@ def test_run_writes_answers_and_says_accuracy(plait, server, spec, tmp_path):
     assert plait("resume", "answers", "--quiet")[0] == 0
 
 
+def test_a_budget_leaves_the_answers_that_were_paid_for(plait, server, spec, tmp_path):
+    spec()
+    flags = ("--data", "items.jsonl", "--model", f"openai:scripted@{server.url}", "--limit", "20", "--out", "part")
+    code, out, err = plait("team", "run", team_file(tmp_path), *flags, "--budget-calls", "9")
+    assert code == 3, err
+    assert "not run" in out
+    assert err.count("Stopped") == 0, "a stop is no failure of each item"
+    summary = json.loads(plait("show", "part", "--json")[1])["summary"]
+    assert 0 < summary["scored"] < 20
+    assert summary["failed"] == 0
+    assert plait("resume", "part", "--quiet", "--set", "run.budget_calls=1000")[0] == 0
+    assert json.loads(plait("show", "part", "--json")[1])["summary"]["scored"] == 20
+
+
 def test_failures_are_no_wrong_answers(plait, spec, tmp_path):
     spec()
     with FaultServer(lambda index, body: Step(status=400) if index % 2 else text("Answer: 1"), keep=False) as broken:

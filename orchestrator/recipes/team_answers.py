@@ -20,6 +20,7 @@ from .team_base import TeamMethod
 from .team_phases import passes
 from .team_result import number, percent
 from .team_spec import TeamRunSpec
+from .team_worker import STOPPED
 
 ANSWERS = "answers.jsonl"
 
@@ -109,12 +110,12 @@ def _row(item: TaskItem, outcome: Outcome | None) -> dict[str, JSON]:
     if isinstance(outcome, Scored):
         values = {name: outcome.values[name] for name in ("answer", "score", "calls", "tokens", "path", "unparsed")}
         return {**row, **values, "failed": None}
-    return {**row, "answer": None, "score": None, "failed": outcome.reason if outcome is not None else "Stopped"}
+    return {**row, "answer": None, "score": None, "failed": outcome.reason if outcome is not None else STOPPED}
 
 
 def _summary(team: str, rows: list[dict[str, Any]]) -> dict[str, JSON]:
     scored = [row for row in rows if row["failed"] is None]
-    reasons = [row["failed"] for row in rows if row["failed"] not in (None, "Stopped")]
+    reasons = [row["failed"] for row in rows if row["failed"] not in (None, STOPPED)]
     return {
         "team": team, "items": len(rows), "scored": len(scored), "failed": len(reasons),
         "failures": {reason: reasons.count(reason) for reason in sorted(set(reasons))},

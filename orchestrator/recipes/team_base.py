@@ -3,7 +3,8 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -11,7 +12,7 @@ from typing import Any, ClassVar, Self
 from ...agents.teams.items import TaskItem
 from ...agents.teams.wording import Wording
 from ...errors import DataError
-from ...records import JSON
+from ...records import JSON, Failed, Outcome, Request
 from ...team_files import load_team
 from ...teams import TeamSpec
 from ..budget import Budget
@@ -26,7 +27,7 @@ from .base import MethodRun, opened_ledger
 from .team_data import items_digest, load_items
 from .team_models import OpenModels, TeamModels, team_models
 from .team_phases import Told
-from .team_worker import TeamSetup, TeamWorker
+from .team_worker import STOPPED, TeamSetup, TeamWorker
 
 SCHEMA = 1
 """Version of result.json."""
@@ -145,8 +146,11 @@ class TeamMethod(MethodRun):
         return Session(folder, ledger, worker, budget, resolved)
 
     def _study(self, session: "Session", phase: str, strands: list[Strand]) -> dict[str, Told]:
-        """Run strands to their ends, or as far as a stop or the budget lets them, and return what each was told."""
-        worker = session.worker
+        """Run strands to their ends, or as far as a stop or the budget lets them, and return what each was told.
+
+        Where passes of chosen teams are stopped, those that were made count, and the others have `Failed("Stopped")`.
+        """
+        worker, fresh = session.worker, [replace(one, search=copy(one.search)) for one in strands]
         self._events("phase", {"phase": phase, "strands": len(strands), "total": None})
         study = Study(
             strands, worker.setup, [worker], session.ledger, plan=WHOLE, events=self._heard, run_id=session.folder.id
@@ -159,6 +163,9 @@ class TeamMethod(MethodRun):
         session.ended = result.stop_reason
         if result.stop_reason and not (phase == "search" and result.stop_reason.startswith("budget")):
             self._stop = self._stop or result.stop_reason
+        if result.stop_reason and phase != "search":
+            known = Study(fresh, worker.setup, [_Ended()], session.ledger, plan=WHOLE, run_id=session.folder.id)
+            result = run_blocking(known.run_async)
         return dict(result.outcomes)
 
     def _heard(self, kind: str, fields: Mapping[str, JSON]) -> None:
@@ -166,7 +173,7 @@ class TeamMethod(MethodRun):
 
         Its progress waits for whole phases, and that of the calls is told instead; a stop is told once, at the end.
         """
-        if kind != "progress" and not (kind == "failure" and fields["reason"] == "Stopped"):
+        if kind != "progress" and not (kind == "failure" and fields["reason"] == STOPPED):
             self._events(kind, fields)
 
     def _ended_with(self, session: "Session", summary: JSON) -> Any:
@@ -217,6 +224,20 @@ class _Both:
         """Stop both."""
         self.study.request_stop(reason)
         self.worker.request_stop(reason)
+
+
+class _Ended:
+    """A worker for what was asked before a stop: what is in the ledger is found there, and nothing else is made."""
+
+    name = "ended"
+    batch = 1_000_000
+
+    async def run(self, requests: Sequence[Request]) -> list[Outcome]:
+        """Return that each was stopped."""
+        return [Failed(STOPPED, "") for _ in requests]
+
+    async def revive(self) -> None:
+        """Do nothing."""
 
 
 async def _closed(study: Study, worker: TeamWorker) -> StudyResult:

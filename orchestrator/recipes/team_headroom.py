@@ -13,7 +13,7 @@ from typing import ClassVar
 from ...agents.teams.aggregate import planned_calls
 from ...errors import SpecError
 from ...intervals import mean_interval, paired_interval
-from ...records import JSON
+from ...records import JSON, Failed
 from ...search.gate import compare, pair_up, sign
 from ...search.splits import Splits
 from ...teams import TeamSpec
@@ -22,6 +22,7 @@ from .team_base import Session, TeamMethod
 from .team_headroom_result import HeadroomResult
 from .team_phases import Told, passes, scores_of, settled_splits, single
 from .team_spec import TeamHeadroomSpec
+from .team_worker import STOPPED
 
 FILE = "team_headroom.txt"
 GAINS = (0.10, 0.20)
@@ -81,7 +82,7 @@ def headroom(
     return {
         "items": len(items), "level": level, "plain": mean_interval(_known(plain.values()), "team", "plain"),
         "rows": rows, "best": best["number"], "learnable": best["passed"],
-        "whole": all(len(told[name]) == len(items) for name in teams),
+        "whole": not any(isinstance(end, Failed) and end.reason == STOPPED for one in told.values() for _, end in one),
         "power": [{"gain": gain, "power": round(share, 4)} for gain, share in zip(GAINS, power, strict=True)],
     }  # fmt: skip
 

@@ -28,6 +28,8 @@ from ..graph_run import GraphRun
 from ..ledger import Ledger
 from ..paying import Policy
 
+STOPPED = "Stopped"
+"""Reason of a trial that a stop or the budget ended: it is no failure, and a resumed run makes it."""
 ANSWER = "answer"
 """Node of a critique's or a repair's graph."""
 
@@ -203,7 +205,7 @@ class TeamWorker:
 
     def _outcome(self, trial: trials.TextualTrial, graph: Graph) -> Outcome:
         if not graph.done:
-            return Failed("Stopped", self._reason)
+            return Failed(STOPPED, self._reason)
         failed = graph.failed
         if failed is not None:
             return Failed(failed.reason, failed.detail)
