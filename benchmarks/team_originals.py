@@ -1,6 +1,6 @@
 """GEPA and TextGrad themselves beside our searches, on one scripted server at equal calls: what the teams truly score.
 
-    pip install 'plait[originals]'        # gepa and textgrad; without one of them the script says so and goes on
+    pip install -e '.[originals]'         # gepa and textgrad; without one of them the script says so and goes on
     python benchmarks/team_originals.py [--seeds 10]
 
 One agent of the scripted world of tests/scripted_team.py starts at .40; .90 is the best that its instructions reach.
@@ -28,7 +28,6 @@ import re
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -335,10 +334,10 @@ def installed() -> dict[str, str]:
     """Return the versions of the originals that are there; say which are not."""
     versions = {}
     for name in ("gepa", "textgrad"):
-        with suppress(PackageNotFoundError):
+        try:
             versions[name] = version(name)
-        if name not in versions:
-            print(f"{name} is not installed (pip install 'plait[originals]'): left out")
+        except PackageNotFoundError:
+            print(f"{name} is not installed (pip install -e '.[originals]'): left out")
     return versions
 
 
@@ -365,8 +364,7 @@ def compare(found: dict[str, list[Result]], start: float) -> dict[str, Any]:
         return {"ratio": None, "against": None, "wins": None}
     medians = {name: statistics.median(one.accuracy for one in found[name]) for name in (*settings, OURS)}
     best = max(settings, key=lambda name: medians[name])
-    pairs = list(zip(found[OURS], found[best], strict=True))
-    leads = [mine.accuracy - other.accuracy for mine, other in pairs]
+    leads = [mine.accuracy - other.accuracy for mine, other in zip(found[OURS], found[best], strict=True)]
     wins = [sum(lead > 1e-9 for lead in leads), sum(lead < -1e-9 for lead in leads)]
     gain, theirs = medians[OURS] - start, medians[best] - start
     return {"ratio": round(gain / theirs, 3) if theirs > 1e-9 else None, "against": best, "wins": wins}
@@ -379,17 +377,18 @@ def main() -> None:
     seeds = range(parser.parse_args().seeds)
     versions = installed()
     methods = {name: run for name, run in METHODS.items() if name.split(",")[0] in {"ours", *versions}}
-    table, ratios = {}, {}
+    table: dict[str, dict[str, Any]] = {}
+    ratios: dict[str, dict[str, Any]] = {}
     for server, (mends, structure) in SERVERS.items():
         worlds = [world(seed, structure=structure) for seed in seeds]
         start, best = worlds[0].expected(worlds[0].start()), statistics.median(one.best() for one in worlds)
         for budget in BUDGETS:
             label = f"{server}, {budget[0]} calls, {budget[1]} reflections"
             print(f"{label} (start {start:.3f}, best reachable {best:.3f})")
-            found: dict[str, list[Result]] = {}
+            table[label], found = {}, {}
             for name, run in methods.items():
                 found[name] = [run(Server(worlds[seed], mends, budget), seed) for seed in seeds]
-                table.setdefault(label, {})[name] = figures(found[name])
+                table[label][name] = figures(found[name])
                 print(line(name, table[label][name]), flush=True)
             ratios[label] = compare(found, start)
     main_label = f"one, {BUDGETS[1][0]} calls, {BUDGETS[1][1]} reflections"
