@@ -328,6 +328,8 @@ class TextualSearch:
         self._refused = ""
         for edit in step.edits:
             line = "; ".join(edit.edits) or "no valid patch"
+            if edit.verdict == "refused" and edit.refusal == "leak":
+                line = "an edit that gives a question away"  # its words are not to come back to the optimiser
             if edit.index >= 0:
                 self._momentum.note(edit.finding.layer, Tried(edit.finding.text, line, edit.remembered()))
             if edit.verdict == "refused":
