@@ -4,17 +4,19 @@
         result = trainer(known, server.url, steps=2).run(folder)
     server.script.asked                              # how often each call was asked
 
-As a program it is the driver of one run, to be killed: python tests/team_training.py SEED URL FOLDER
+As a program it makes runs in processes that tests may kill.
 """
 
 import json
+import os
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from plait.orchestrator.recipes.team import TeamTrainer
 from plait.records import canonical, digest
@@ -101,9 +103,27 @@ def run(seed: int, url: str, folder: Path) -> None:
 
 
 def main() -> None:
-    """Drive that run to its end."""
-    seed, url, folder = sys.argv[1:]
-    run(int(seed), url, Path(folder))
+    """Make runs, each in a process of its own that may be killed, and all of them without importing anything twice.
+
+    A run is a line of JSON on standard input: seed, url, folder. Printed are the process's id, and how it ended.
+    """
+    for line in sys.stdin:
+        seed, url, folder = json.loads(line)
+        driver = os.fork()
+        if not driver:
+            _drive(seed, url, Path(folder))
+        print(driver, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(driver, 0)[1]), flush=True)
+
+
+def _drive(seed: int, url: str, folder: Path) -> NoReturn:
+    code = 1
+    try:
+        run(seed, url, folder)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    os._exit(code)
 
 
 if __name__ == "__main__":
