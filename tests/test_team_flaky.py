@@ -40,7 +40,7 @@ def _key():
 def made(folder, answers=None, **run):
     """Return a run's result, and the times that each call was asked."""
     with serving(KNOWN, answers) as server:
-        result = trainer(KNOWN, server.url, controls=("single",), run=run).run(folder / "run")
+        result = trainer(KNOWN, server.url, controls=("single",), steps=1, run=run).run(folder / "run")
         return result, server.script.asked
 
 

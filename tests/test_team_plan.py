@@ -119,7 +119,8 @@ def test_a_run_that_its_budget_ends_confirms_the_same_teams_when_resumed(tmp_pat
         cut.subscribe(lambda event: _ends_confirm(cut, event))
         stopped = cut.run(tmp_path / "cut")
         assert stopped.status == "STOPPED"
-        assert stopped.summary["confirmed"] is None
+        assert stopped.summary["answer"] == "start", "nothing is confirmed by a part of the items"
+        assert stopped.summary["confirmed"] != whole.summary["confirmed"]
         resumed = TeamTrainer.resume(tmp_path / "cut", {"budget_calls": None}).run(tmp_path / "cut")
         assert resumed.summary["final"] == whole.summary["final"]
         assert resumed.summary["confirmed"] == whole.summary["confirmed"]
