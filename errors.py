@@ -15,6 +15,16 @@ Every argument goes to `super().__init__`: Ray pickles errors, and pickle rebuil
 A failed evaluation is not an error: it is an `Outcome` (`records.Failed`).
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `X?` for the known name nearest to `word`, or all of them where none is near."""
+    names = list(dict.fromkeys(known))
+    close = get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"{close[0]}?" if close else f"one of {', '.join(names)}" if names else "none: there is nothing to name"
+
 
 class PlaitError(Exception):
     """Base of every error that a user of Plait may meet; `exit_code` is the command line's."""

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from .team_problems import Problem, nearest, one_line
+from .errors import nearest
+from .team_problems import Problem, one_line
 from .teams import TeamSpec, placeholders
 
 

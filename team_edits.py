@@ -6,13 +6,14 @@ Source: specs/ann, sections 9.1 and 9.6.
 
 from collections.abc import Callable, Container, Iterable
 from itertools import chain
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from .errors import nearest
 from .records import JSON
 from .team_changes import leaked, lost, strange
-from .team_problems import Problem, first_problem, nearest, one_line
+from .team_problems import Problem, first_problem, one_line
 from .teams import INPUT, KEYS, AgentSpec, Aggregator, Block, Frozen, LayerSpec, TeamSpec, problems, repeated
 
 CODES = (
@@ -20,6 +21,10 @@ CODES = (
     "missing-producer", "unknown-placeholder", "lost-placeholder", "unknown-model", "leak", "duplicate",
 )  # fmt: skip
 """Why patches are refused; `apply` says when."""
+
+FindingKind: TypeAlias = Literal["prompt", "role", "aggregation", "structure", "selection"]
+KINDS: tuple[FindingKind, ...] = get_args(FindingKind)
+"""What a critique may find at fault, and an edit be aimed at."""
 
 Layers: TypeAlias = tuple[LayerSpec, ...]
 

@@ -1,11 +1,12 @@
 """What can be wrong with a team or with an edit of one, in one line each. Imports no folder; must not know teams."""
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
+
+from .errors import nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +34,6 @@ _SAID = {
     "dict_type": _MAPPING, "union_tag_not_found": ("no op", "the name of an edit"),
 }  # fmt: skip
 """Found and expected, where pydantic speaks of its own workings."""
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return `X?` for the known name nearest to `word`, or all of them where none is near."""
-    names = list(dict.fromkeys(known))
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f"{close[0]}?" if close else f"one of {', '.join(names)}" if names else "none: there is nothing to name"
 
 
 def first_problem(error: ValidationError, keys: Iterable[str]) -> Problem:

@@ -23,9 +23,9 @@ from pydantic import (
     model_validator,
 )
 
-from .errors import SpecError
+from .errors import SpecError, nearest
 from .records import JSON, canonical, digest
-from .team_problems import Problem, first_problem, nearest, one_line
+from .team_problems import Problem, first_problem, one_line
 
 INPUT = "input"
 """What a layer names to read the item's question and nothing of the layers before it."""

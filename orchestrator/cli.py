@@ -103,8 +103,8 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Run a method with a real model on what comes with Plait: a few minutes on two cores."""
+    from ..errors import nearest
     from .commands_run import Options, run_spec
-    from .spec import nearest
 
     if method not in DEMOS:
         raise SpecError("plait demo", method, "a method with a demo: " + nearest(method, list(DEMOS)))

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import typer
 from pydantic import BaseModel
 
-from ..errors import PlaitError, SpecError
+from ..errors import PlaitError, SpecError, nearest
 from ..records import JSON
 from .events import Event
 from .progress import Progress
 from .runfolder import RunFolder
-from .spec import nearest
 
 if TYPE_CHECKING:
     from .recipes.result import MethodResult

@@ -1,8 +1,13 @@
-"""Multiple-choice questions from JSON lines, checked before anything runs. Must not know models or methods."""
+"""Files of JSON lines, and multiple-choice questions from them, checked before anything runs.
+
+Must not know models or methods.
+"""
 
 import json
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -37,6 +42,42 @@ class Question(BaseModel):
         }
 
 
+def text_lines(path: Path, source: str) -> list[str]:
+    """Return the lines of a file; `source` is what errors call it.
+
+    Raises:
+        DataError: it is missing or not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON strings may hold U+2028
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(source, type(error).__name__, "a readable UTF-8 file of JSON lines") from error
+
+
+def json_rows(path: Path, source: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) of each line that is not blank.
+
+    Raises:
+        DataError: the file cannot be read, or a line is no JSON object; the error names file and line.
+    """
+    for number, line in enumerate(text_lines(path, source), start=1):
+        if line.strip():
+            yield number, _object(line, f"{source}:{number}")
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
+    loads: Callable[[str], Any] = json.loads
+    try:
+        values = loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(where, line[:60], f"a JSON object ({error.msg} at column {error.colno})") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        raise DataError(where, line[:60], "a JSON object of numbers and depth that can be read") from error
+    if not isinstance(values, dict):
+        raise DataError(where, line[:60], "a JSON object")
+    return values
+
+
 def load_questions(source: str | Path, limit: int | None = None) -> list[Question]:
     """Read questions, one JSON object a line; blank lines are skipped.
 
@@ -49,13 +90,9 @@ def load_questions(source: str | Path, limit: int | None = None) -> list[Questio
             the error names file and line.
     """
     path = Path(str(files("plait") / "data" / "questions.jsonl")) if str(source) == SHIPPED else Path(source)
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON strings may hold U+2028
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(str(source), type(error).__name__, "a readable UTF-8 file of JSON lines") from error
     questions: list[Question] = []
     seen: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text_lines(path, str(source)), start=1):
         if not line.strip():
             continue
         question = _parse(line, f"{source}:{number}")

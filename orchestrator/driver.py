@@ -46,6 +46,11 @@ class Counts:
     lost: int = 0
     repeated: int = 0
 
+    def add(self, more: "Counts") -> None:
+        """Count what another study or run has counted too."""
+        for name, value in vars(more).items():
+            setattr(self, name, getattr(self, name) + value)
+
 
 class Driver:
     """Pays for requests.

@@ -14,7 +14,6 @@ from typing import Any
 
 from ..errors import ClusterError, PlaitError
 from ..graphs import Graph, NodeState
-from ..models.host import NAMESPACE
 from ..records import JSON, EventSink, Failed
 from .budget import Budget, Limits
 from .calls import CallWorker
@@ -158,6 +157,8 @@ class ShardedRun:
         """Return the actor of a shard, with what its share has left; a shard that died has spent some of it."""
         spent = {name: part - self._spent_before[number][name] for name, part in self._spent(number).items()}
         limits = share_of(self.plan.limits, self.shards, number).less(spent)
+        from ..models.host import NAMESPACE  # with torch: a run that is not sharded needs neither
+
         options = {"num_cpus": SHARD_CPUS, "max_restarts": 0, "namespace": NAMESPACE, "max_concurrency": 8}
         environment = {"env_vars": {"OMP_NUM_THREADS": "1"}}
         return actor.options(**options, runtime_env=environment).remote(replace(self.plan, limits=limits), number)

@@ -1,6 +1,5 @@
 """Specs: one YAML or JSON file, one pydantic model; what is wrong is said in one line. Must not know methods."""
 
-import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ..errors import SpecError
+from ..errors import SpecError, nearest
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -45,12 +44,6 @@ def read_spec(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SpecError(str(path), type(values).__name__, "a mapping of spec keys to values")
     return values
-
-
-def nearest(word: str, known: list[str]) -> str:
-    """Return "did you mean X?" with the known words nearest to `word`, or all of them."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"{close[0]}?" if close else f"one of {', '.join(known)}"
 
 
 def assignments(pairs: list[str]) -> dict[str, Any]:

@@ -258,6 +258,12 @@ def compare(pairs: Pairs) -> tuple[list[float], int]:
     return differences, len(pairs) - len(differences)
 
 
+def gain_of(pairs: Pairs, *purpose: str) -> Interval:
+    """Return the mean of the challenger's gain with its bootstrap interval, over items that both were scored on."""
+    differences, _ = compare(pairs)
+    return paired_interval(differences, [0.0] * len(differences), *purpose)
+
+
 def _mean(item: str, answer: Answer) -> float | None:
     """Return the mean of an item's scores over the repeats that have one; None where none has."""
     repeats = answer if isinstance(answer, Sequence) else (answer,)
@@ -301,8 +307,7 @@ def confirm(start: Mapping[str, Answer], final: Mapping[str, Answer], level: flo
     if not pairs:
         raise SpecError("items to confirm on", 0, "1 or more")
     verdict = sign(level, len(pairs)).decide(0, pairs)
-    differences, _ = compare(pairs)
-    gain = paired_interval(differences, [0.0] * len(differences), "confirm")
+    gain = gain_of(pairs, "confirm")
     passed = verdict.choice == "keep"
     return Confirmed(passed, verdict, gain, level, _why(verdict, level))
 

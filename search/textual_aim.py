@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle, islice
 
 from ..records import JSON
+from ..team_edits import KINDS
 from ..teams import LayerSpec, TeamSpec
 from .textual_momentum import shorten
-from .textual_trials import KINDS, Finding
+from .textual_trials import Finding
 
 FINDING = 600
 """Characters kept of a finding's text."""

@@ -8,14 +8,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from ..errors import SpecError
 from ..records import JSON, canonical
+from ..team_edits import FindingKind
 from ..teams import TeamSpec
-
-FindingKind: TypeAlias = Literal["prompt", "role", "aggregation", "structure", "selection"]
-KINDS: tuple[FindingKind, ...] = ("prompt", "role", "aggregation", "structure", "selection")
 
 
 class _Keyed:

@@ -9,7 +9,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 import yaml
 from jinja2 import DictLoader, Environment, StrictUndefined, TemplateError
 
-from ...errors import SpecError
+from ...errors import SpecError, nearest
 from ...models.chat import Message
 from ...records import digest
 
@@ -121,9 +120,7 @@ class Wording:
             SpecError: there is none of that name.
         """
         if name not in self.families:
-            close = get_close_matches(name, self.families, n=1, cutoff=0.5)
-            known = f"{close[0]}?" if close else f"one of {', '.join(self.families)}"
-            raise SpecError("judge.family", name, f"a known family: {known}")
+            raise SpecError("judge.family", name, f"a known family: {nearest(name, self.families)}")
         return self.families[name]
 
     def roles(self, family: str, query: str, first: str, second: str, limit: int | None) -> list[Message]:

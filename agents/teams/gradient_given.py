@@ -6,15 +6,12 @@ not know models, graphs or searches.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...records import JSON
+from ...team_edits import KINDS, FindingKind
 from ...teams import TeamSpec
-
-FindingKind = Literal["prompt", "role", "aggregation", "structure", "selection"]
-KINDS: tuple[FindingKind, ...] = get_args(FindingKind)
 
 
 class _Frozen(BaseModel):

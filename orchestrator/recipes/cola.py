@@ -8,7 +8,7 @@ Knows the parts and wires them; how a search, a host or a ledger works is none o
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -234,8 +234,7 @@ class _Found:
         return out
 
     def _count(self, result: StudyResult) -> None:
-        for name, value in asdict(result.counts).items():
-            setattr(self.counts, name, getattr(self.counts, name) + value)
+        self.counts.add(result.counts)
         # Search and random search both ask the identity; it was paid once and is one object.
         told = (outcome for pairs in result.outcomes.values() for _, outcome in pairs)
         once = {id(outcome): outcome.cost for outcome in told if isinstance(outcome, Scored)}

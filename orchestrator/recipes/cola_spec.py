@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
 
+from ...errors import nearest
 from ...search.profiles import PROFILES
 from ..data import SHIPPED, TEMPLATE
-from ..spec import nearest
 
 
 class RunOptions(BaseModel):

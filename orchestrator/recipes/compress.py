@@ -266,8 +266,7 @@ class _Session:
 
     def count(self, result: StudyResult) -> None:
         """Add a study's counts, and the cost of each of its outcomes once."""
-        for name, value in vars(result.counts).items():
-            setattr(self.counts, name, getattr(self.counts, name) + value)
+        self.counts.add(result.counts)
         told = (outcome for pairs in result.outcomes.values() for _, outcome in pairs)
         once = {id(outcome): outcome.cost for outcome in told}
         self.cost = summed([self.cost, *once.values()])

@@ -143,8 +143,7 @@ class CompressDecoder(MethodRun):
             results.append(self._study(session, "distillation", self._measured(session.teacher, cuts)))
         counts = Counts()
         for result in results:
-            for name, value in vars(result.counts).items():
-                setattr(counts, name, getattr(counts, name) + value)
+            counts.add(result.counts)
         told = [outcome for result in results for pairs in result.outcomes.values() for _, outcome in pairs]
         once = {id(outcome): outcome.cost for outcome in told if isinstance(outcome, Scored)}
         outcomes = {name: pairs for result in results for name, pairs in result.outcomes.items()}

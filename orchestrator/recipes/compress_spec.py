@@ -4,8 +4,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+from ...errors import nearest
 from ...models.distill import Training
-from ..spec import nearest
 from .cola_spec import RunOptions
 from .compress_target import Target
 

@@ -19,7 +19,6 @@ from typing import Any, ClassVar, Self
 
 from ...errors import SpecError
 from ...graphs import Graph
-from ...models.chat import Capabilities, ChatModel
 from ...records import JSON, EventSink, generator
 from ..budget import Budget
 from ..calls import CallWorker
@@ -36,7 +35,7 @@ from .base import MethodRun, opened_ledger, rows_digest
 from .judge_comparing import Comparing
 from .judge_data import Pair, given_pairs, load_pairs
 from .judge_graphs import Asked, GraphMaker, wording
-from .judge_models import Named, Ready, named, open_models, probing_cost
+from .judge_models import Named, Ready, capabilities_of, named, open_models, probing_cost
 from .judge_plan import plan_of
 from .judge_records import ItemVerdict, Outcome, outcome_of, outcome_when, row
 from .judge_result import JudgeResult
@@ -213,7 +212,7 @@ class Judge(MethodRun):
         goes_on = set()
         letters = any(network.scoring == "letters" for network in (self.spec.judges, *self.spec.beside.values()))
         for worker in workers if letters else ():
-            capabilities = run_blocking(partial(_asked, worker.model))
+            capabilities = run_blocking(partial(capabilities_of, worker.model))
             if not capabilities.label_logprobs:
                 expected = f"one that scores in text: {worker.pool} gives no log-probabilities"
                 raise SpecError("judge.network", self.spec.network, expected)
@@ -301,14 +300,6 @@ class Judge(MethodRun):
             "items": len(self.pairs),
             "data_sha256": rows_digest(self.pairs),
         }
-
-
-async def _asked(model: ChatModel) -> Capabilities:
-    """Ask a model what it can do; its connections end with the loop that this runs in."""
-    try:
-        return await model.capabilities()
-    finally:
-        await model.close()
 
 
 def kinds_of(graphs: Sequence[Graph]) -> dict[str, dict[str, float]]:

@@ -1,7 +1,6 @@
 """Pairs of answers from JSON lines, checked before anything runs. Must not know models or networks."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ...agents.judges.verdicts import LABELS, Label
 from ...errors import DataError
+from ..data import json_rows
 
 SHIPPED = "plait:pairs"
 """Names the pairs that come with Plait, wherever it is installed."""
@@ -68,7 +68,7 @@ def load_pairs(source: str | Path, limit: int | None = None, labels: str | Path 
     path = Path(str(files("plait") / "data" / "pairs.jsonl")) if str(source) == SHIPPED else Path(source)
     pairs: list[Pair] = []
     seen: dict[str, int] = {}
-    for number, values in _rows(path, str(source)):
+    for number, values in json_rows(path, str(source)):
         where = f"{source}:{number}"
         pairs.append(_parsed(_renamed(values, number), where))
         _check_new(pairs[-1].id, seen, number, where, "line")
@@ -105,7 +105,7 @@ def _check_new(id_: str, seen: dict[str, int], number: int, where: str, unit: st
 
 def _relabelled(pairs: list[Pair], labels: str | Path, known: set[str]) -> list[Pair]:
     given: dict[str, Any] = {}
-    for number, values in _rows(Path(labels), str(labels)):
+    for number, values in json_rows(Path(labels), str(labels)):
         id_, human = str(values.get("id", "")), values.get("human", values.get("label"))
         word = human.lower() if isinstance(human, str) else human
         if word not in LABELS:
@@ -145,27 +145,3 @@ def _parsed(values: Mapping[str, Any], where: str) -> Pair:
         place = ".".join(map(str, first["loc"])) or "row"
         problem = first["msg"].removeprefix("Value error, ").lower()
         raise DataError(f"{where}: {place}", got, expected + problem) from error
-
-
-def _rows(path: Path, source: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number, object) of each line that is not blank."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON strings may hold U+2028
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(source, type(error).__name__, "a readable UTF-8 file of JSON lines") from error
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield number, _object(line, f"{source}:{number}")
-
-
-def _object(line: str, where: str) -> dict[str, Any]:
-    loads: Callable[[str], Any] = json.loads
-    try:
-        values = loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(where, line[:60], f"a JSON object ({error.msg} at column {error.colno})") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
-        raise DataError(where, line[:60], "a JSON object of numbers and depth that can be read") from error
-    if not isinstance(values, dict):
-        raise DataError(where, line[:60], "a JSON object")
-    return values

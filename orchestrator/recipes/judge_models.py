@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ...errors import SpecError
-from ...models.chat import ChatModel
+from ...models.chat import Capabilities, ChatModel
 from ...records import JSON
 from ..budget import Budget
 from ..calls import CallWorker
@@ -157,6 +157,14 @@ def _chats(model: Named, options: "JudgeRunOptions", prices: "PriceTable | None"
     replicas = [replace(spec, replica=number) for number in range(options.actors)]
     with ThreadPoolExecutor(len(replicas)) as pool:
         return list(pool.map(HostChat.on_ray, replicas))
+
+
+async def capabilities_of(model: ChatModel) -> Capabilities:
+    """Ask a model what it can do; its connections end with the loop that this runs in."""
+    try:
+        return await model.capabilities()
+    finally:
+        await model.close()
 
 
 def probing_cost(model: ChatModel) -> dict[str, float]:

@@ -5,8 +5,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from ...candidates import NETWORKS, JudgeNetwork
+from ...errors import nearest
 from ..budget import Limits
-from ..spec import nearest
 from .judge_data import SHIPPED
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ...candidates import LayerPath
-from ...errors import SpecError
+from ...errors import SpecError, nearest
 from ...models.evaluator import OptionScorer, ScorerSpec
 from ...models.packing import Bos
 from ...models.sources import ensure, weights_folder
@@ -13,7 +13,6 @@ from ...models.sources.convert import Dtype
 from ...records import JSON, Failed, Request, Scored
 from ..data import Question, load_questions
 from ..runfolder import write_text
-from ..spec import nearest
 
 BATCH = 16
 """Items scored at once; rows of many items share the layers' matrix products."""

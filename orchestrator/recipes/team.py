@@ -22,7 +22,7 @@ from ...search.textual import TextualSearch
 from ...team_files import save_team
 from ..loops import run_blocking
 from ..study import Strand
-from .judge import _asked
+from .judge_models import capabilities_of
 from .team_base import Session
 from .team_headroom import SplitMethod
 from .team_headroom_result import headroom_line
@@ -94,7 +94,7 @@ class TeamTrainer(SplitMethod):
     def _setup(self, models: OpenModels) -> TeamSetup:
         """Return what trials are run with, critics and repairs among them."""
         optimiser = models.pool("optimiser")
-        can = run_blocking(partial(_asked, models.chats[optimiser]))
+        can = run_blocking(partial(capabilities_of, models.chats[optimiser]))
         most, wording = self.spec.optimiser_tokens, GradientWording(self.wording.folder)
         bounds = BOUNDS.within(can.context, most)
         return replace(

@@ -4,8 +4,7 @@ A file holds items in our plain format, or rows of a public set by their own fie
 AQuA, MBPP, HumanEval, BIG-Bench Hard, DABench, Creative Writing).
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from ...agents.teams.items import TaskItem, task_item
 from ...errors import DataError, SpecError
 from ...records import digest, generator
+from ..data import json_rows
 from .team_sets import set_item, with_options
 
 SHIPPED = ("code", "numbers", "options", "words", "booleans", "values", "writing")
@@ -45,7 +45,7 @@ def load_items(source: str | Path, limit: int | None = None, seed: int = 0) -> l
     table = cache(_reader(path.parent))
     found: dict[str, TaskItem] = {}
     parts: set[str] = set()
-    for number, row in _rows(path, str(source)):
+    for number, row in json_rows(path, str(source)):
         named = {str(row[key]) for key in ("task", "split") if key in row}
         parts |= named
         if part and part not in named:
@@ -129,29 +129,6 @@ def _reader(folder: Path) -> Callable[[str], str]:
         raise SpecError("file", name, f"a file in {folder} or its {_TABLES}")
 
     return read
-
-
-def _rows(path: Path, source: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number, object) of each line that is not blank."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON strings may hold U+2028
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(source, type(error).__name__, "a readable UTF-8 file of JSON lines") from error
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield number, _object(line, f"{source}:{number}")
-
-
-def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        values = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(where, line[:60], f"a JSON object ({error.msg} at column {error.colno})") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
-        raise DataError(where, line[:60], "a JSON object of numbers and depth that can be read") from error
-    if not isinstance(values, dict):
-        raise DataError(where, line[:60], "a JSON object")
-    return values
 
 
 __all__ = ["DEMO", "FIELDS", "SHIPPED", "items_digest", "load_items"]

@@ -12,9 +12,9 @@ from typing import ClassVar
 
 from ...agents.teams.aggregate import planned_calls
 from ...errors import SpecError
-from ...intervals import mean_interval, paired_interval
+from ...intervals import mean_interval
 from ...records import JSON, Failed
-from ...search.gate import compare, pair_up, sign
+from ...search.gate import gain_of, pair_up, sign
 from ...search.splits import Splits
 from ...teams import TeamSpec
 from ..study import Strand
@@ -92,10 +92,9 @@ def _row(
 ) -> dict[str, JSON]:
     pairs = pair_up(plain, scores)
     seen = sign(level, max(1, len(pairs))).decide(0, pairs)
-    differences, _ = compare(pairs)
     return {
         "number": number, "prompt": prompt, "accuracy": mean_interval(_known(scores.values()), "team", str(number)),
-        "gain": paired_interval(differences, [0.0] * len(differences), "headroom"),
+        "gain": gain_of(pairs, "headroom"),
         "wins": seen.wins, "losses": seen.losses, "ties": seen.ties, "missing": seen.missing,
         "p": float(f"{min(1.0, seen.p * of):.6g}"), "passed": seen.choice == "keep",
         "undecidable": seen.choice == "undecidable",

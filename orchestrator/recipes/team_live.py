@@ -16,7 +16,7 @@ from ...agents.teams.items import TaskItem, task_item
 from ...agents.teams.losses import SCORE, score_node
 from ...agents.teams.trace import TraceRow, trace_of
 from ...agents.teams.wording import Wording
-from ...graphs import Graph, Node
+from ...graphs import Graph
 from ...records import JSON
 from ...teams import Schema, TeamSpec
 from ..budget import Budget
@@ -103,7 +103,7 @@ class Team:
         scored = isinstance(asked, TaskItem)
         item = asked if isinstance(asked, TaskItem) else bare_item(asked, self.team.answer)
         live = await asyncio.to_thread(self._opened, address)
-        loss = partial(_scored, judge=live.models.pool("judge")) if scored else None
+        loss = partial(score_node, judge_model=live.models.pool("judge")) if scored else None
         made = TeamGraphs(self.team, live.models.agents, self.wording, self.spec.seed, loss)
         graph = Graph(item.id, made.nodes(item, sample))
         stopped = await live.carry_out(graph)
@@ -179,10 +179,6 @@ def bare_item(question: str, asked: Schema) -> TaskItem:
     if asked.kind == "code":
         more = {"entry_point": "-", "tests": ("pass",)}
     return task_item(question, asked.kind, gold.get(asked.kind), **more)
-
-
-def _scored(item: TaskItem, answer: str, judge: str) -> list[Node]:
-    return score_node(item, answer, judge_model=judge)
 
 
 def _answer(graph: Graph, team: TeamSpec, answer_id: str, stopped: str) -> TeamAnswer:

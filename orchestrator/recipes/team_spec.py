@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from ..spec import nearest
+from ...errors import nearest
 from .judge_spec import JudgeRunOptions
 
 PROFILES = ("plait", "ann-paper", "textgrad", "gepa", "random")

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import fmean
 
-from ...intervals import mean_interval, paired_interval
-from ...records import JSON, Outcome, Scored, Trial
-from ...search.gate import Confirmed, confirm
+from ...intervals import mean_interval
+from ...records import JSON, Scored
+from ...search.gate import Confirmed, confirm, gain_of, pair_up
 from ...search.textual import TextualSearch
 from ...search.textual_trials import Forward
 from ...team_pictures import diff, mermaid
@@ -41,6 +41,11 @@ class Search:
     def final(self) -> TeamSpec:
         """The incumbent after the last whole step."""
         return self.search.incumbent
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all that it was told, whether paid for now or found."""
+        return sum(int(outcome.values.get("tokens", 0)) for _, outcome in self.told if isinstance(outcome, Scored))
 
 
 @dataclass
@@ -142,9 +147,7 @@ def _interval(scores: Mapping[str, float | None], split: str) -> JSON:
 
 
 def _paired(ours: Mapping[str, float | None], theirs: Mapping[str, float | None], split: str) -> JSON:
-    both = [(ours[item], theirs.get(item)) for item in ours]
-    pairs = [(one, other) for one, other in both if one is not None and other is not None]
-    return paired_interval([one for one, _ in pairs], [other for _, other in pairs], split)
+    return gain_of(pair_up(theirs, ours), split)
 
 
 def _oracle(measured: Measured) -> list[dict[str, JSON]]:
@@ -181,10 +184,9 @@ def selection(measured: Measured, name: str) -> dict[str, dict[str, JSON]]:
 def search_facts(one: Search) -> dict[str, JSON]:
     """Return what a search did, step by step."""
     search = one.search
-    tokens = sum(int(outcome.values.get("tokens", 0)) for _, outcome in one.told if isinstance(outcome, Scored))
     return {
         "profile": one.name, "about": search.profile.about, "stop": search.stop or "budget",
-        "final": search.incumbent.hash, "tokens": tokens,
+        "final": search.incumbent.hash, "tokens": one.tokens,
         "steps": [asdict(step) for step in search.steps[: one.whole]],
         "refusals": search.refusals, "failures": search.failures, "verdicts": search.verdicts,
         "curve": _curve(search, one.told),
@@ -213,7 +215,7 @@ def _break_even(own: Search, measured: Measured) -> JSON:
 
     It pays where the final team is cheaper an item than as good a rival: best-of-n, or else the start team.
     """
-    spent = sum(int(outcome.values.get("tokens", 0)) for _, outcome in own.told if isinstance(outcome, Scored))
+    spent = own.tokens
     final = measured.mean("confirm", own.name, "tokens")
     if not final:
         return None
@@ -221,6 +223,3 @@ def _break_even(own: Search, measured: Measured) -> JSON:
     saved = {name: cost - final for name, cost in rivals.items() if cost is not None and cost > final}
     after = {name: round(spent / gain) for name, gain in saved.items()}
     return {"training_tokens": spent, "tokens_an_item": round(final, 1), "uses": round(spent / final), "after": after}
-
-
-Pair = tuple[Trial, Outcome]

@@ -17,7 +17,7 @@ from ...agents.teams.items import TaskItem
 from ...agents.teams.losses import SCORE, score_node
 from ...agents.teams.trace import layer_stats, path_calls, trace_of
 from ...agents.teams.wording import Wording
-from ...graphs import Graph, Node
+from ...graphs import Graph
 from ...records import JSON, EventSink, Failed, Outcome, Request, Scored
 from ...search import textual_trials as trials
 from ...teams import TeamSpec
@@ -77,7 +77,7 @@ class TeamSetup:
     def forward(self, trial: trials.Forward) -> Graph:
         """Return the graph of a pass, its answer scored."""
         item = self.items[trial.item]
-        loss = partial(_scored, judge=self.judge or self.models[""])
+        loss = partial(score_node, judge_model=self.judge or self.models[""])
         made = TeamGraphs(trial.team, self.models, self.wording, self.seed, loss)
         return Graph(item.id, made.nodes(item, trial.sample, trial.resample))
 
@@ -104,10 +104,6 @@ class TeamSetup:
         score = graph.output(SCORE)
         question, told = self.items[graph.item].question, score.feedback
         return Sample(item=graph.item, question=question, score=score.score, feedback=told, trace=steps_of(graph, team))
-
-
-def _scored(item: TaskItem, answer: str, judge: str) -> list[Node]:
-    return score_node(item, answer, judge_model=judge)
 
 
 @dataclass
@@ -186,8 +182,7 @@ class TeamWorker:
             run.request_stop(self._reason)
         result = await run.run_async()
         self._current = None
-        for name, value in vars(result.counts).items():
-            setattr(self.counts, name, getattr(self.counts, name) + value)
+        self.counts.add(result.counts)
         self.cost = summed([self.cost, result.cost])
         self._ended += len(graphs)
         if result.stop_reason:
