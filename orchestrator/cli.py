@@ -18,6 +18,7 @@ from ..errors import PlaitError, SpecError
 from .commands_judge import app as judge_app
 from .commands_models import app as models_app
 from .commands_team import app as team_app
+from .options import Address, DryRun, Json, Out, PartialOk, Quiet, Seconds, only_given
 
 app = typer.Typer(
     help="Search over networks of layers, weights, agents and judges, as actor graphs on Ray.",
@@ -79,19 +80,12 @@ def _everywhere(
 ) -> None: ...
 
 
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder; an existing run of the same spec is continued.")]
-Address = Annotated[str | None, typer.Option("--address", help="An existing Ray cluster; RAY_ADDRESS counts too.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout and nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what the run would ask for, and run nothing.")]
-PartialOk = Annotated[bool, typer.Option("--partial-ok", help="Exit 0, not 1 or 3, where there is a valid result.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Any spec field: key=value, run.actors=2.")]
 Actors = Annotated[int | None, typer.Option("--actors", help="Model hosts, one core each.")]
 MaxFailures = Annotated[
     float | None, typer.Option("--max-failures", help="Share of evaluations, 0 to 1, that may fail before exit code 1.")
 ]
 Evaluations = Annotated[int | None, typer.Option("--budget-evaluations", help="Evaluations to pay for at most.")]
-Seconds = Annotated[float | None, typer.Option("--budget-seconds", help="Seconds of wall time at most.")]
 
 
 @app.command()
@@ -144,7 +138,7 @@ def cola(
         "budget_seconds": budget_seconds,
         "max_failures": max_failures,
     }
-    values: dict[str, Any] = {"method": "cola", **_given(flags), "run": _given(run)}
+    values: dict[str, Any] = {"method": "cola", **only_given(flags), "run": only_given(run)}
     values = merged(values, assignments(settings or []))
     run_spec(values, Options(out, address, json, quiet, dry_run, partial_ok))
 
@@ -201,7 +195,7 @@ def compress(
         "max_failures": max_failures,
     }  # fmt: skip
     method = "compress-decoder" if teacher and is_language_model(teacher) else "compress"
-    values: dict[str, Any] = {"method": method, **_given(flags), "run": _given(run)}
+    values: dict[str, Any] = {"method": method, **only_given(flags), "run": only_given(run)}
     values = merged(values, assignments(settings or []))
     run_spec(values, Options(out, address, json, quiet, dry_run, partial_ok))
 
@@ -337,10 +331,6 @@ def main() -> None:
         error.show()  # usage errors of the command line itself
         code = error.exit_code
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _given(flags: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in flags.items() if value is not None}
 
 
 def _failing(share: float | None) -> dict[str, Any]:

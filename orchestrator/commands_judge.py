@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import SpecError
+from .options import Address, Json, Out, PartialOk, Quiet, Seed, only_given
 
 if TYPE_CHECKING:
     from .commands_run import Stoppable
@@ -32,13 +33,7 @@ Model = Annotated[
 ]
 Network = Annotated[str | None, typer.Option("--network", help="paper, released, wide, adaptive, single or faireval.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="Judge the first so many pairs.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Every random draw follows from it.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Any spec field: shape.depth=1, run.actors=1.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder; an existing run of the same spec is continued.")]
-Address = Annotated[str | None, typer.Option("--address", help="An existing Ray cluster; RAY_ADDRESS counts too.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout and nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-PartialOk = Annotated[bool, typer.Option("--partial-ok", help="Exit 0, not 1 or 3, with a valid result.")]
 
 
 @app.command("run")
@@ -79,9 +74,9 @@ def run_file(
     values: dict[str, Any] = {
         "method": "judge", "data": file, "model": model or None, "network": network, "shape": shape_of(roles),
         "labels": labels and str(labels), "prompts": prompts and str(prompts), "prices": prices and str(prices),
-        "limit": limit, "seed": seed, "run": _given(run),
+        "limit": limit, "seed": seed, "run": only_given(run),
     }  # fmt: skip
-    values = merged(_given(values), assignments(settings or []))
+    values = merged(only_given(values), assignments(settings or []))
     run_spec(values, Options(out, address, json, quiet, dry_run, partial_ok))
 
 
@@ -105,7 +100,7 @@ def audit(
     from .recipes.judge_spec import JudgeSpec
     from .spec import assignments, merged
 
-    given = _given({"model": model or None, "network": network, "seed": seed})
+    given = only_given({"model": model or None, "network": network, "seed": seed})
     values = merged(given, assignments(settings or []))
     current = _Current()
     with signals(current) as caught:
@@ -176,7 +171,3 @@ def shape_of(roles: str | None) -> dict[str, Any]:
     if not angles:
         raise SpecError("--roles", roles, "generated, standard, or angles separated by commas")
     return {"roles": "given", "angles": angles}
-
-
-def _given(flags: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in flags.items() if value is not None}

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from .options import Address, DryRun, Json, Out, PartialOk, Quiet, Seconds, Seed, only_given
+
 app = typer.Typer(no_args_is_help=True)
 
 SpecFile = Annotated[Path, typer.Argument(help="YAML file of a training run: method team, and the fields of its spec.")]
@@ -15,22 +17,14 @@ Model = Annotated[
 Judge = Annotated[str | None, typer.Option("--judge", help="Model that scores free text; default: the agents'.")]
 Data = Annotated[str | None, typer.Option("--data", help="Items: plait:NAME or a JSON-lines file; FILE#TASK: a part.")]
 Limit = Annotated[int | None, typer.Option("--limit", help="Use so many items, drawn by seed.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Every random draw follows from it.")]
 Actors = Annotated[int | None, typer.Option("--actors", help="Hosts of each local model, one core each.")]
 Calls = Annotated[int | None, typer.Option("--budget-calls", help="Calls to pay for at most.")]
 Tokens = Annotated[int | None, typer.Option("--budget-tokens", help="Tokens in and out at most.")]
 Usd = Annotated[float | None, typer.Option("--budget-usd", help="US dollars at most; needs --set prices=FILE.")]
-Seconds = Annotated[float | None, typer.Option("--budget-seconds", help="Seconds of wall time at most.")]
 MaxFailures = Annotated[
     float | None, typer.Option("--max-failures", help="Share of calls that may fail before exit code 1.")
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Any spec field: validation=100, run.actors=1.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder; an existing run of the same spec is continued.")]
-Address = Annotated[str | None, typer.Option("--address", help="An existing Ray cluster; RAY_ADDRESS counts too.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout and nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what the run would ask for, and run nothing.")]
-PartialOk = Annotated[bool, typer.Option("--partial-ok", help="Exit 0, not 1 or 3, with a valid result.")]
 
 
 @app.command()
@@ -141,7 +135,7 @@ def run_team(
 
     run = _run(actors, budget_calls, budget_tokens, budget_usd, budget_seconds, max_failures)
     given = {"data": data, "model": model, "judge": judge, "limit": limit, "seed": seed}
-    values = {"method": "team-run", "team": str(_file(team)), **_given(given), "run": run}
+    values = {"method": "team-run", "team": str(_file(team)), **only_given(given), "run": run}
     values = merged(values, assignments(settings or []))
     run_spec(values, Options(out, address, json, quiet, dry_run, partial_ok))
 
@@ -174,7 +168,7 @@ def _values(spec: Path, given: dict[str, Any], settings: list[str] | None) -> di
     """Return a spec file's mapping, with flags and then `--set` laid upon it."""
     from .spec import assignments, merged, read_spec
 
-    return merged(merged(read_spec(spec), _given(given)), assignments(settings or []))
+    return merged(merged(read_spec(spec), only_given(given)), assignments(settings or []))
 
 
 def _training(values: dict[str, Any]) -> dict[str, Any]:
@@ -195,13 +189,9 @@ def _run(
     actors: int | None, calls: int | None, tokens: int | None, usd: float | None, seconds: float | None,
     max_failures: float | None,
 ) -> dict[str, Any]:  # fmt: skip
-    return _given(
+    return only_given(
         {
             "actors": actors, "budget_calls": calls, "budget_tokens": tokens, "budget_usd": usd,
             "budget_seconds": seconds, "max_failures": max_failures,
         }
     )  # fmt: skip
-
-
-def _given(flags: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in flags.items() if value is not None}

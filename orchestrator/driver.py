@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from ..errors import ClusterError, WorkerLost
 from ..records import EventSink, Outcome, Request, Scored, digest, evaluator_digest, request_key
 from .budget import FREE, Budget, Limits, Price
+from .counts import Counts
 from .ledger import Entry, Ledger
 from .paying import Admission, Job, Payments, Policy, State
 from .workers import Identity, Seat, Worker
@@ -34,22 +34,6 @@ GRACE = 30.0
 """Seconds that calls in flight have to come home once a run was told to stop."""
 NAP = 0.05
 """Seconds before a request that waits for its item's budget is tried again."""
-
-
-@dataclass
-class Counts:
-    """Where outcomes came from."""
-
-    paid: int = 0
-    found: int = 0
-    failed: int = 0
-    lost: int = 0
-    repeated: int = 0
-
-    def add(self, more: "Counts") -> None:
-        """Count what another study or run has counted too."""
-        for name, value in vars(more).items():
-            setattr(self, name, getattr(self, name) + value)
 
 
 class Driver:

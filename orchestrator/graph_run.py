@@ -16,7 +16,8 @@ from ..models.chat import CallFailed
 from ..records import JSON, EventSink, Failed, Request, Scored, digest, evaluator_digest
 from .budget import FREE, Budget, Limits
 from .calls import CallWorker, price_of
-from .driver import Counts, Driver, summed
+from .counts import Counts
+from .driver import Driver, summed
 from .ledger import Ledger
 from .loops import run_blocking
 from .paying import Job, Policy, State

@@ -17,7 +17,8 @@ from ..graphs import Graph, NodeState
 from ..records import JSON, EventSink, Failed
 from .budget import Budget, Limits
 from .calls import CallWorker
-from .driver import Counts, budget_of, summed
+from .counts import Counts
+from .driver import budget_of, summed
 from .graph_run import GraphResult, GraphRun
 from .ledger import Ledger
 from .loops import run_blocking

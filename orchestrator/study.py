@@ -15,7 +15,8 @@ from ..errors import SearchStuck
 from ..records import JSON, EventSink, Failed, Outcome, Request, Scored, Trial, digest
 from ..search.base import Search
 from .budget import Budget
-from .driver import Counts, Driver
+from .counts import Counts
+from .driver import Driver
 from .ledger import Ledger
 from .loops import run_blocking
 from .paying import Job, Policy

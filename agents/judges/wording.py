@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from jinja2 import DictLoader, Environment, StrictUndefined, TemplateError
+from jinja2 import TemplateError
 
 from ...errors import SpecError, nearest
 from ...models.chat import Message
 from ...records import digest
+from ..templates import Templates
 
 FILES = ("system", "material", "roles", "judge", "reviews", "labels", "prefill", "repair")
 LABELS = ("A", "B", "C")
@@ -73,7 +74,7 @@ class Review(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Wording:
+class Wording(Templates):
     """The templates of a folder, by default those that come with Plait.
 
     Attributes:
@@ -85,14 +86,6 @@ class Wording:
 
     folder: Path | None = None
     _own: Path = field(default_factory=lambda: Path(str(files(__package__) / "prompts")), repr=False)
-
-    def __post_init__(self) -> None:
-        if self.folder is not None and not self.folder.is_dir():
-            raise SpecError("prompts", str(self.folder), "a folder of prompt files")
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Send the texts themselves: a folder may not be there, or not the same, where a judge runs."""
-        return {"folder": self.folder, "_own": self._own, "_texts": self._texts}
 
     @cached_property
     def families(self) -> dict[str, dict[str, Any]]:
@@ -183,23 +176,9 @@ class Wording:
             raise SpecError(f"prompts: {name}.txt", str(error), "a Jinja template of the documented names") from error
 
     @cached_property
-    def _templates(self) -> Environment:
-        # Not a web page: what is sent is text, and what could break out of its place is fenced.
-        return Environment(loader=DictLoader(self._texts), undefined=StrictUndefined, autoescape=False)
-
-    @cached_property
     def _texts(self) -> dict[str, str]:
         """The files, read once: what the hash covers is what is sent, whoever edits them meanwhile."""
-        return {name: self._text(name) for name in (*(f"{name}.txt" for name in FILES), "families.yaml")}
-
-    def _text(self, name: str) -> str:
-        for folder in (self.folder, self._own):
-            if folder is not None and (folder / name).is_file():
-                try:
-                    return (folder / name).read_text(encoding="utf-8")
-                except (OSError, UnicodeDecodeError) as error:
-                    raise SpecError(f"prompts: {name}", type(error).__name__, "a readable UTF-8 file") from error
-        raise SpecError("prompts", name, f"a file in {self._own}")
+        return {name: self.text(name) for name in (*(f"{name}.txt" for name in FILES), "families.yaml")}
 
 
 def fenced(text: str) -> str:

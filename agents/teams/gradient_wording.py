@@ -101,7 +101,7 @@ class GradientWording(Wording):
 
     @cached_property
     def _texts(self) -> dict[str, str]:
-        return {f"team_{name}.txt": self._text(f"team_{name}.txt") for name in FILES}
+        return {f"team_{name}.txt": self.text(f"team_{name}.txt") for name in FILES}
 
 
 @cache

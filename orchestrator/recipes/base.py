@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from ...records import JSON, canonical
 from ..budget import Budget
 from ..cluster import check_address, cluster
-from ..driver import Counts
+from ..counts import Counts
 from ..events import Event, EventLog, Events
 from ..ledger import Ledger
 from ..runfolder import RunFolder, write_json, write_text

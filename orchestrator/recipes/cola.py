@@ -18,8 +18,9 @@ from ...models.sources import LocalModel, ensure, text_hash
 from ...records import JSON, Outcome, Scored, Trial
 from ..budget import Budget, Limits
 from ..cluster import check_address
+from ..counts import Counts
 from ..data import Question, load_questions
-from ..driver import Counts, budget_of, summed
+from ..driver import budget_of, summed
 from ..events import Events
 from ..hosts import HostWorker, ScorerIdentity, host_workers
 from ..ledger import Ledger

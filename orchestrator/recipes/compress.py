@@ -24,7 +24,8 @@ from ...search.network_space import NetworkSpace
 from ...search.policy_search import PolicySearch
 from ..budget import Budget, Limits
 from ..cluster import check_address
-from ..driver import Counts, budget_of, summed
+from ..counts import Counts
+from ..driver import budget_of, summed
 from ..ledger import Ledger
 from ..runfolder import RunFolder
 from ..spec import validated

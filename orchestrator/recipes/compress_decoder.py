@@ -27,8 +27,9 @@ from ...search.fixed import FixedSearch
 from ...search.random_search import RandomSearch
 from ..budget import Budget, Limits
 from ..cluster import check_address
+from ..counts import Counts
 from ..data import load_questions
-from ..driver import Counts, budget_of, summed
+from ..driver import budget_of, summed
 from ..ledger import Ledger
 from ..runfolder import RunFolder
 from ..spec import validated

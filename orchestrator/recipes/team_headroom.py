@@ -6,11 +6,11 @@ prompts alone, since structure may help where no prompt does.
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
-from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar
 
 from ...agents.teams.aggregate import planned_calls
+from ...agents.teams.wording import Wording
 from ...errors import SpecError
 from ...intervals import mean_interval
 from ...records import JSON, Failed
@@ -36,13 +36,7 @@ def plain_prompts(folder: Path | None = None) -> tuple[str, ...]:
     Raises:
         SpecError: the file cannot be read, or holds none.
     """
-    place = Path(str(files("plait.agents.teams") / "prompts" / FILE))
-    if folder is not None and (folder / FILE).is_file():
-        place = folder / FILE
-    try:
-        lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"prompts: {FILE}", type(error).__name__, "a readable UTF-8 file") from error
+    lines = [line.strip() for line in Wording(folder).text(FILE).splitlines()]
     found = tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
     if not found:
         raise SpecError(f"prompts: {FILE}", "no prompt", "one a line, or more lines")

@@ -23,7 +23,8 @@ from ...search import textual_trials as trials
 from ...teams import TeamSpec
 from ..budget import Budget
 from ..calls import CallWorker
-from ..driver import Counts, summed
+from ..counts import Counts
+from ..driver import summed
 from ..graph_run import GraphRun
 from ..ledger import Ledger
 from ..paying import Policy
