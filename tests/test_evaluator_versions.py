@@ -36,6 +36,13 @@ EVALUATORS = {
     "plait.agents.judges.tasks:NameAngles": ("tasks", "parsing", "wording"),
     "plait.agents.judges.tasks:WriteReview": ("tasks", "parsing", "wording"),
     "plait.agents.judges.tasks:PickLetter": ("tasks", "wording"),
+    "plait.agents.teams.agent:AskAgent": ("agent", "parsing"),
+    "plait.agents.teams.selection:SelectBlock": ("selection", "parsing"),
+    "plait.agents.teams.combining:ChooseBest": ("combining", "parsing", "selection"),
+    "plait.agents.teams.gradients:Critique": ("gradients", "gradient_parsing", "gradient_given"),
+    "plait.agents.teams.gradients:Repair": ("gradients", "gradient_parsing", "gradient_given", "../../team_edits"),
+    "plait.agents.teams.losses:Match": ("losses", "matching"),
+    "plait.agents.teams.losses:RunTests": ("losses", "../sandbox", "../sandbox_child", "../sandbox_asserts"),
 }  # fmt: skip
 """A line an evaluator: its class, and the modules beside it that its version number answers for."""
 
