@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plait.agents.judges.baselines import chance_range, length_bias, longer_wins, majority_class, random_judge
 from plait.agents.judges.calibration import calibration_error, fit_temperature, reliability, tempered
@@ -354,30 +354,44 @@ def test_a_judge_that_never_errs_has_no_correlation_and_makes_none_up():
     assert effective_votes(correlation[:2, :2]).n_eff is None
 
 
-def common_errors(seed, items, judges, share):
-    """Votes whose errors are common to all judges on a share of the items."""
+def common_errors(seed, items, judges, share, opposed=False):
+    """Votes whose errors are common to all judges on a share of the items; opposed, every second judge errs where
+    the others do not, as the two orders of a judge do that leans to a place."""
     rng = np.random.default_rng(seed)
     votes, truth = simulated(rng, items, [0.7] * judges)
     shared = rng.random(items) < share
-    return np.where(shared[:, None], votes[:, :1], votes), truth
+    sides = np.where(np.arange(judges) % 2, -1 if opposed else 1, 1)
+    return np.where(shared[:, None], votes[:, :1] * sides, votes), truth
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10_000), st.integers(2, 8), st.floats(0.1, 0.9))
-def test_duplicates_do_not_raise_what_a_panel_is_worth(seed, judges, share):
-    votes, truth = common_errors(seed, 300, judges, share)
+@given(st.integers(0, 10_000), st.integers(2, 8), st.floats(0.1, 0.9), st.booleans())
+@example(1487, 2, 0.125, False)  # rho is below 0 without the copy, above it with the copy
+def test_duplicates_do_not_raise_what_a_panel_is_worth(seed, judges, share, opposed):
+    votes, truth = common_errors(seed, 300, judges, share, opposed)
     correlation = error_correlation(votes, truth)
     worth = effective_votes(correlation).n_eff
     doubled = effective_votes(error_correlation(np.hstack([votes, votes]), truth)).n_eff
-    if effective_votes(correlation).rho >= 0:
-        assert doubled == pytest.approx(worth)
+    assert doubled == pytest.approx(worth)
+    more = error_correlation(np.hstack([votes, votes[:, :1]]), truth)  # one judge twice
+    shared = np.array([0.25, *[1.0] * (judges - 1), 0.75])
+    assert effective_votes(more, shared).n_eff == pytest.approx(worth)
+    assert max(worth, effective_votes(more).n_eff) <= judges + 1e-9
     groups = clusters(correlation, threshold=0.9)
     weighted = effective_votes(correlation, discounts(correlation, groups)).n_eff
-    more = error_correlation(np.hstack([votes, votes[:, :1]]), truth)  # one judge twice
     after = clusters(more, threshold=0.9)
     assert after[0] == after[-1]
     if (groups == groups[0]).sum() == 1:  # its cluster is itself and its copy: both weigh together what it did
         assert effective_votes(more, discounts(more, after)).n_eff == pytest.approx(weighted, rel=1e-6)
+
+
+def test_errors_that_go_against_each_other_are_worth_no_more_than_the_judges_that_differ():
+    pair = np.array([[1, -0.4], [-0.4, 1]])
+    for times, split in (([0, 1], [1, 1]), ([0, 1, 0], [0.3, 1, 0.7]), ([0, 1, 0, 1, 1], [0.5, 0.2, 0.5, 0.2, 0.6])):
+        found = effective_votes(pair[np.ix_(times, times)], np.array(split))
+        assert found.n_eff == pytest.approx(2)
+    copied = pair[np.ix_([0, 1, 0], [0, 1, 0])]
+    assert effective_votes(copied).n_eff == pytest.approx(9 / 5)  # two judges with weights 2 and 1
 
 
 def test_a_copy_of_the_odd_one_out_raises_the_equal_weight_figure_alone():

@@ -22,6 +22,8 @@ Integers = NDArray[np.int64]
 
 FEWEST_LABELS = 20
 FEWEST_VOTES = 3.0
+SAME = 1 - 1e-9
+"""Correlation from which two voters are copies: one item judged otherwise among n lowers it by more than 1 / n."""
 
 
 def errors(votes: Floats, labels: Floats) -> Floats:
@@ -51,7 +53,8 @@ class EffectiveVotes:
     Attributes:
         votes: Voters.
         rho: Mean correlation of errors between two voters; None where no pair has one.
-        n_eff: votes / (1 + (votes - 1) rho) for equal weights; None where rho is.
+        n_eff: votes / (1 + (votes - 1) rho) for equal weights, at most the number of voters that differ; None
+            where rho is.
     """
 
     votes: int
@@ -69,13 +72,16 @@ class EffectiveVotes:
 def effective_votes(correlation: Floats, weights: Floats | None = None) -> EffectiveVotes:
     """Return the effective number of votes, by the design effect of a weighted mean (Kish).
 
-    (sum w)^2 / sum_ij w_i w_j r_ij, which for equal weights is k / (1 + (k - 1) rho). A negative rho counts as 0.
+    (sum w)^2 / sum_ij w_i w_j r_ij, which for equal weights is k / (1 + (k - 1) rho). Errors that go against each
+    other may cancel those that go together, and no more: a panel is worth at most what its voters would be if all
+    but copies of one another were independent, so with a negative rho k votes without copies count as k.
     A copy of the whole panel leaves the figure as it is. A copy of one voter lowers it in a panel whose voters are
     alike, but raises the equal-weight figure when that voter is the odd one out: the copy gives it the weight it
-    should have had. Weights discounted inside clusters make copies count once.
+    should have had. A voter that shares its weight with its copies counts as it did alone.
 
     Args:
-        correlation: [voters, voters], from `error_correlation`; NaN pairs are left out of the mean.
+        correlation: [voters, voters], from `error_correlation`; NaN pairs are left out of the mean, and are no
+            copies.
         weights: [voters], 0 or more; equal when None.
     """
     count = len(correlation)
@@ -88,7 +94,12 @@ def effective_votes(correlation: Floats, weights: Floats | None = None) -> Effec
     if not products[known].sum():
         return EffectiveVotes(count, None, None)
     rho = float((products * np.nan_to_num(found))[known].sum() / products[known].sum())
-    spread = (shares**2).sum() + max(rho, 0.0) * products.sum()
+    # The least spread has to keep the pairs of copies. A voter of weight w split into copies of weights a + b = w has
+    # a^2 + b^2 + 2ab = w^2 only with its pair; without, the least falls to a^2 + b^2, and where rho is below 0 a copy
+    # would raise the worth. With it, both sums are the same however a weight is split. Voters that differ on a single
+    # item are no copies, so the least steps there: a smooth one would change the figure of panels without copies.
+    copies = products[found >= SAME].sum()
+    spread = (shares**2).sum() + max(rho * products.sum(), copies)
     return EffectiveVotes(count, rho, float(shares.sum() ** 2 / spread))
 
 
