@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from plait import LayeredDecoder, ensure
 from plait.models.chat import Sampling
-from plait.models.generation import Batcher, GenerationRequest
+from plait.models.generation import Batcher
+from plait.models.generation_request import GenerationRequest
 from plait.orchestrator.data import SHIPPED, load_questions
 from transformers import AutoModelForCausalLM, AutoTokenizer
 

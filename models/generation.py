@@ -9,65 +9,23 @@ blocks happens to hold stands in for the very same bits.
 Must not know Ray, chat templates or event loops; one thread owns a `Batcher`.
 """
 
-import math
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..errors import SpecError
-from .chat import Sampling
 from .decoder import LayeredDecoder
-from .generation_choice import Detokenise, LabelTree, StopTexts, Variants, draw, label_scores
+from .generation_choice import Detokenise, LabelTree, StopTexts, draw, label_scores
 from .generation_kv import BlockCache, SequenceKV, block_chain
+from .generation_request import Answer, Generated, GenerationRequest, Labelled, check_request
 from .generation_step import Path, Piece, run_pieces
+from .guided import Guide, Guides
 
 BLOCK = 32
 """Tokens of a prompt block. A prompt shares whole blocks only, so a longer block shares less; a shorter one makes
 more calls of attention. Changing it changes the last bits of answers."""
-
-
-@dataclass(frozen=True)
-class GenerationRequest:
-    """What is wanted after a prompt.
-
-    Attributes:
-        tokens: The prompt, one token or more.
-        sampling: How the answer is drawn.
-        labels: Per label, the token sequences that say it; where given, their log-probabilities are wanted and
-            no text.
-        path: Layers to run; None for the whole model in order.
-    """
-
-    tokens: tuple[int, ...]
-    sampling: Sampling = field(default_factory=Sampling)
-    labels: dict[str, Variants] | None = None
-    path: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Generated:
-    """An answer's `text` and `tokens` (the end-of-text token left out), why it ended, and its cached prompt tokens."""
-
-    text: str
-    tokens: tuple[int, ...]
-    finish: Literal["stop", "length"]
-    cached: int = field(compare=False)
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Labels' log-probabilities in nats, the probability of all together, and the prompt tokens that were cached."""
-
-    logprobs: dict[str, float]
-    inside: float
-    cached: int = field(compare=False)
-
-
-Answer: TypeAlias = Generated | Labelled
 
 
 @dataclass
@@ -89,12 +47,15 @@ class GenerationCounters:
 class _Sequence:
     """A request that is being worked on."""
 
-    def __init__(self, number: int, request: GenerationRequest, path: Path, stops: StopTexts) -> None:
-        self.number, self.request, self.path = number, request, path
+    def __init__(
+        self, number: int, request: GenerationRequest, path: Path, stops: StopTexts, guide: Guide | None
+    ) -> None:
+        self.number, self.request, self.path, self.guide = number, request, path, guide
         self.prompt = request.tokens
         self.read = 0  # prompt tokens whose keys and values are there
         self.cached = 0
         self.made: list[int] = []
+        self.pending = 0  # the last of these, not run yet: one, and those that a schema forces behind it
         self.chain: list[bytes] = []  # keys of its whole blocks, where blocks are kept
         self.stops = stops
         self.tree = LabelTree.of(request.labels) if request.labels is not None else None
@@ -140,6 +101,7 @@ class Batcher:
         prefill_rows: Prompt rows of one step at most (a block more where labels follow).
         active: Requests worked on at once; more wait.
         kv_bytes: For keys and values of the requests worked on; a lone request may take more.
+        guides: Hold answers to their schemas; None: schemas are passed over.
     """
 
     def __init__(
@@ -151,10 +113,11 @@ class Batcher:
         prefill_rows: int = 128,
         active: int = 32,
         kv_bytes: int = 4 << 30,
+        guides: Guides | None = None,
     ) -> None:
         self.decoder, self.counters = decoder, GenerationCounters()
         self._detokenise, self._prefill_rows, self._active = detokenise, max(prefill_rows, BLOCK), active
-        self._cache = BlockCache(cache_bytes)
+        self._cache, self._guides = BlockCache(cache_bytes), guides
         self._row_bytes = 2 * decoder.kv_heads * decoder.head_dim * decoder.dtype.itemsize
         self._kv_room = kv_bytes // self._row_bytes
         self._positions = torch.arange(decoder.context_length, device=decoder.device)
@@ -172,15 +135,21 @@ class Batcher:
 
         Raises:
             SpecError: the request cannot run: a path or token that is not there, a prompt that is empty or, with
-                the answer, longer than the model's context, a sampling out of its range.
+                the answer, longer than the model's context, a sampling out of its range, a schema that cannot be
+                kept to.
         """
         check_request(request, self.decoder)
+        stops, guide = StopTexts(request.sampling.stop, self._detokenise), self._guide(request)
         path = tuple(range(self.decoder.depth)) if request.path is None else request.path
         self._numbers += 1
-        self._waiting.append(
-            _Sequence(self._numbers, request, path, StopTexts(request.sampling.stop, self._detokenise))
-        )
+        self._waiting.append(_Sequence(self._numbers, request, path, stops, guide))
         return self._numbers
+
+    def _guide(self, request: GenerationRequest) -> Guide | None:
+        schema = request.sampling.schema
+        if not schema or request.labels is not None or self._guides is None:
+            return None
+        return self._guides(schema)
 
     def cancel(self, number: int) -> None:
         """Forget a request whose answer nobody waits for; one that is done already is none."""
@@ -227,15 +196,15 @@ class Batcher:
         return sum(one.longest * len(one.path) for one in self._running.values())
 
     def _plan(self) -> list[_Planned]:
-        """Choose this step's rows: one of each answer, then blocks of prompts, first come first served."""
+        """Choose this step's rows: those of each answer, then blocks of prompts, first come first served."""
         planned, left = [], self._prefill_rows
         computing: set[bytes] = set()
         for sequence in self._running.values():
             if sequence.made:
-                where = len(sequence.prompt) + len(sequence.made) - 1
-                piece = Piece(sequence.path, sequence.kv, sequence.made[-1:], self._positions[where : where + 1])
-                planned.append(_Planned(sequence, piece, 1))
-                self.counters.decoded += 1
+                stop = len(sequence.prompt) + len(sequence.made)
+                tokens = sequence.made[-sequence.pending :]
+                planned.append(_Planned(sequence, self._rows(sequence, tokens, stop), 1))
+                self.counters.decoded += len(tokens)
         for sequence in self._running.values():
             if not sequence.made and left > 0:
                 mine = self._plan_prompt(sequence, left, computing)
@@ -259,7 +228,8 @@ class Batcher:
             if key:
                 computing.add(key)
             last = stop == len(sequence.prompt)
-            planned.append(_Planned(sequence, self._block(sequence, start, stop), int(last), key, stop))
+            piece = self._rows(sequence, sequence.prompt[start:stop], stop)
+            planned.append(_Planned(sequence, piece, int(last), key, stop))
             sequence.read = stop
             left -= stop - start
             if last and sequence.tree is not None and sequence.tree.rows:
@@ -281,11 +251,11 @@ class Batcher:
         if sequence.read > before:
             self._cache.touch(sequence.chain[: sequence.read // BLOCK])
 
-    def _block(self, sequence: _Sequence, start: int, stop: int) -> Piece:
-        mask = None
+    def _rows(self, sequence: _Sequence, tokens: Sequence[int], stop: int) -> Piece:
+        """Return the next rows of a sequence, which end at place `stop`."""
+        start, mask = stop - len(tokens), None
         if start and stop - start > 1:
             mask = torch.ones(stop - start, stop, dtype=torch.bool, device=self.decoder.device).tril(start)
-        tokens = sequence.prompt[start:stop]
         return Piece(sequence.path, sequence.kv, tokens, self._positions[start:stop], mask)
 
     def _label_rows(self, sequence: _Sequence) -> Piece:
@@ -323,65 +293,25 @@ class Batcher:
 
     def _advance(self, sequence: _Sequence, logits: Tensor) -> Answer | None:
         """Read a sequence's new logits [rows, vocabulary]; return its answer once it is whole."""
-        request, made = sequence.request, sequence.made
+        request = sequence.request
         if request.labels is not None and sequence.tree is not None:
             return Labelled(*label_scores(request.labels, sequence.tree, logits), sequence.cached)
-        token = draw(logits[0], request.sampling, len(made))
+        guide, made = sequence.guide, sequence.made
+        row = logits[0] if guide is None else guide.masked(logits[0])
+        token = draw(row, request.sampling, len(made))
         if token in self.decoder.stop_tokens:
             return Generated(self._detokenise(made), tuple(made), "stop", sequence.cached)
-        made.append(token)
-        text = sequence.stops.cut(made)
-        if text is not None:
-            return Generated(text, tuple(made), "stop", sequence.cached)
-        if len(made) == request.sampling.max_tokens:
-            return Generated(self._detokenise(made), tuple(made), "length", sequence.cached)
+        tokens = [token] if guide is None else [token, *guide.take(token)]
+        sequence.pending, spare = len(tokens), request.sampling.max_tokens - len(made) - len(tokens)
+        for one in tokens[: len(tokens) + min(spare, 0)]:
+            made.append(one)
+            text = sequence.stops.cut(made)
+            if text is not None:
+                return Generated(text, tuple(made), "stop", sequence.cached)
+        whole = guide is not None and guide.whole and spare >= 0
+        if whole or spare <= 0:
+            return Generated(self._detokenise(made), tuple(made), "stop" if whole else "length", sequence.cached)
         return None
 
 
-def check_request(request: GenerationRequest, decoder: LayeredDecoder) -> None:
-    """Refuse a request that cannot run; see `Batcher.add`."""
-    if request.path is not None:
-        decoder.check(request.path)
-    sampling, tokens = request.sampling, request.tokens
-    if not tokens:
-        raise SpecError("prompt", "no token", "one token or more")
-    if min(tokens) < 0 or max(tokens) >= decoder.vocabulary:
-        raise SpecError("prompt", [min(tokens), max(tokens)], f"token ids 0 to {decoder.vocabulary - 1}")
-    if not (math.isfinite(sampling.temperature) and sampling.temperature >= 0):
-        raise SpecError("temperature", sampling.temperature, "0 or more")
-    if not 0 < sampling.top_p <= 1:
-        raise SpecError("top_p", sampling.top_p, "above 0, at most 1")
-    if sampling.max_tokens < 1:
-        raise SpecError("max_tokens", sampling.max_tokens, "1 or more")
-    if not all(sampling.stop):
-        raise SpecError("stop", list(sampling.stop), "texts of a character or more")
-    if request.labels is not None and not (request.labels and all(map(_says_something, request.labels.values()))):
-        raise SpecError("labels", request.labels, "a label or more, each of a token or more")
-    answer = answer_rows(request)
-    if len(tokens) + answer > decoder.context_length:
-        got = f"{len(tokens)} + {answer} tokens of prompt and answer"
-        raise SpecError("prompt", got, f"at most {decoder.context_length}, the context")
-
-
-def _says_something(variants: Variants) -> bool:
-    return bool(variants) and all(variants)
-
-
-def answer_rows(request: GenerationRequest) -> int:
-    """Return the tokens that a request may need beyond its prompt."""
-    if request.labels is None:
-        return request.sampling.max_tokens
-    return max(len(variant) for variants in request.labels.values() for variant in variants)
-
-
-__all__ = [
-    "BLOCK",
-    "Answer",
-    "Batcher",
-    "Generated",
-    "GenerationCounters",
-    "GenerationRequest",
-    "Labelled",
-    "answer_rows",
-    "check_request",
-]
+__all__ = ["BLOCK", "Batcher", "GenerationCounters"]

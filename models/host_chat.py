@@ -116,8 +116,10 @@ class HostChat:
     async def capabilities(self) -> Capabilities:
         """Return what the host can do, which needs no probing."""
         talks = self._facts["template"] is not None
-        context = self._facts["context"]
-        return Capabilities(talks, -1 if talks else 0, seed=True, structured=False, context=context, continues=talks)
+        return Capabilities(
+            talks, -1 if talks else 0, seed=True, structured=bool(self._facts["structured"]),
+            context=self._facts["context"], continues=talks,
+        )  # fmt: skip
 
     async def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return how many tokens the host will read, template included; asked again once where the host died.

@@ -16,7 +16,9 @@ from ..records import JSON
 from .chat import CallFailed, Message, Sampling
 from .chat_template import ChatTemplate
 from .decoder import LayeredDecoder
-from .generation import Answer, Batcher, Generated, GenerationRequest, answer_rows, check_request
+from .generation import Batcher
+from .generation_request import Answer, Generated, GenerationRequest, answer_rows, check_request
+from .guided import Guides
 
 Read: TypeAlias = Callable[[Mapping[str, JSON]], GenerationRequest]
 
@@ -39,6 +41,8 @@ class HostGeneration:
     def __init__(self, decoder: LayeredDecoder, tokenizer: Any, thread: Executor, cache_bytes: int) -> None:
         self._decoder, self._tokenizer, self._thread, self._cache_bytes = decoder, tokenizer, thread, cache_bytes
         self._template = ChatTemplate(tokenizer)
+        fast = tokenizer.is_fast and self._template.digest is not None
+        self._guides = Guides(tokenizer, decoder.vocabulary, decoder.stop_tokens) if fast else None
         self._batcher = self._fresh()
         self._new: list[tuple[GenerationRequest, asyncio.Future[Answer]]] = []
         self._running: dict[int, asyncio.Future[Answer]] = {}
@@ -58,7 +62,10 @@ class HostGeneration:
     @property
     def facts(self) -> dict[str, JSON]:
         """What answers depend on beside model, dtype and device, and what fits."""
-        return {"template": self._template.digest, "context": self._decoder.context_length, "version": self.version}
+        return {
+            "template": self._template.digest, "context": self._decoder.context_length, "version": self.version,
+            "structured": self._guides is not None,
+        }  # fmt: skip
 
     @property
     def counters(self) -> dict[str, int]:
@@ -123,7 +130,7 @@ class HostGeneration:
         return [self._batcher.add(request) for request in new], self._batcher.step()
 
     def _fresh(self) -> Batcher:
-        return Batcher(self._decoder, self._text, cache_bytes=self._cache_bytes)
+        return Batcher(self._decoder, self._text, cache_bytes=self._cache_bytes, guides=self._guides)
 
     def _text(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
@@ -166,6 +173,8 @@ class HostGeneration:
             )
         try:
             check_request(request, self._decoder)
+            if request.sampling.schema and self._guides is not None:
+                self._guides(request.sampling.schema)  # a bad one is this request's fault, not the batch's
         except PlaitError as error:
             raise CallFailed("BadRequest", str(error)) from error
         return request

@@ -21,7 +21,7 @@ EVALUATORS = {
         "cut_scorer", "cut_distill", "decoder_cut", "evaluator", "executor", "decoder", "attention", "packing",
     ),
     "plait.models.host_generation:HostGeneration": (
-        "host_generation", "generation", "generation_choice", "generation_kv", "generation_step", "chat_template",
+        "host_generation", "generation", "generation_request", "generation_choice", "guided", "generation_kv", "generation_step", "chat_template",
         "decoder", "attention",
     ),
     "plait.models.students:StudentTrainer": (

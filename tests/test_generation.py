@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from plait import LayeredDecoder, PlaitError
 from plait.models.attention import KVStore
 from plait.models.chat import Sampling
-from plait.models.generation import BLOCK, Batcher, GenerationRequest
+from plait.models.generation import BLOCK, Batcher
 from plait.models.generation_choice import LabelTree, StopTexts, draw, label_scores
 from plait.models.generation_kv import BlockCache, SequenceKV, block_chain
+from plait.models.generation_request import GenerationRequest
 from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,

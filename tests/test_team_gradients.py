@@ -21,7 +21,8 @@ from plait.agents.teams.gradient_given import (
     statistic_lines,
 )
 from plait.agents.teams.gradient_parsing import read_critique, read_patch
-from plait.agents.teams.gradient_wording import OPS, GradientWording, critique_schema, edits_schema
+from plait.agents.teams.gradient_schemas import OPS, critique_schema, edits_schema, held_edits
+from plait.agents.teams.gradient_wording import GradientWording
 from plait.agents.teams.gradients import Critique, Repair, critique_node, rendered, repair_node, steps_of
 from plait.agents.teams.items import task_item
 from plait.errors import SpecError
@@ -521,7 +522,7 @@ def test_a_schema_is_sent_to_models_that_keep_to_one_and_shown_to_others(structu
     assert proposal.patch == PATCH
     prompt, sent = answers.sent[0][-1]["content"], answers.samplings[0].schema
     assert ("The JSON schema" in prompt) != structured
-    assert (json.loads(sent) if sent else None) == (edits_schema() if structured else None)
+    assert (json.loads(sent) if sent else None) == (held_edits(team(), (), task.max_tokens) if structured else None)
 
 
 def test_a_critics_schema_names_layers_and_agents_of_the_team(tmp_path):
@@ -529,7 +530,7 @@ def test_a_critics_schema_names_layers_and_agents_of_the_team(tmp_path):
     node = critique_node("critique", "scripted", to_critique(), task=Critique(structured=True))
     assert output(tmp_path, answers, node).findings[0].layer == "solve"
     schema = json.loads(answers.samplings[0].schema)
-    assert schema == critique_schema(team())
+    assert schema == critique_schema(team(), Critique().max_tokens)
     finding = schema["properties"]["findings"]["items"]["properties"]
     assert finding["layer"]["enum"] == ["solve", "check", ""]
     assert "voter1" in finding["agent"]["enum"]
@@ -542,6 +543,30 @@ def test_a_schema_of_some_edits_holds_what_they_need_and_no_more():
     assert {"op", "agent", "text"} == set(one["$defs"]["SetRole"]["required"])
     assert "default" in whole["$defs"]["LayerSpec"]["properties"]
     assert len(whole["properties"]["edits"]["items"]["anyOf"]) == len(OPS)
+
+
+def test_an_answer_is_held_to_the_names_that_there_are_and_to_lengths_that_fit():
+    held = held_edits(team(), (), 256)
+    assert set(held["$defs"]) == set(edits_schema()["$defs"])
+    remove, rewrite = (held["$defs"][name]["properties"] for name in ("RemoveBlock", "SetInstructions"))
+    assert remove["layer"] == {"enum": ["solve", "check"]}
+    assert "one" not in remove["layer"]["enum"]
+    assert remove["block"]["enum"] == [*dict.fromkeys(b.name for layer in team().layers for b in layer.blocks)]
+    assert "voter1" in rewrite["agent"]["enum"]
+    assert rewrite["text"]["maxLength"] == 512
+    assert held["$defs"]["AddLayer"]["properties"]["after"]["enum"][0] == "input"
+    assert held["$defs"]["SetReads"]["properties"]["reads"]["items"] == {"enum": ["solve", "check"]}
+    assert all(bounded(one) for one in [*held["properties"].values(), *held["$defs"].values()])
+    assert edits_schema()["$defs"]["SetInstructions"]["properties"]["text"] == {"type": "string"}
+
+
+def bounded(schema):
+    """Whether every text in a schema has an end."""
+    if schema.get("type") == "string":
+        return "maxLength" in schema or "const" in schema or "enum" in schema
+    if schema.get("type") == "array":
+        return "maxItems" in schema and bounded(schema["items"])
+    return all(map(bounded, schema.get("properties", {}).values()))
 
 
 # Nodes.

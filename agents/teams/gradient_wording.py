@@ -5,8 +5,7 @@ graphs.
 """
 
 import json
-from collections.abc import Collection, Mapping
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from typing import Any
 
 from jinja2 import TemplateError
@@ -14,11 +13,10 @@ from pydantic import BaseModel
 
 from ...errors import SpecError
 from ...models.chat import Message
-from ...records import JSON
-from ...team_edits import patch_schema
 from ...teams import PLACEHOLDERS, TeamSpec
 from .fitting import Shown, fitted, newest, tokens
-from .gradient_given import KINDS, Bounds, CritiqueGiven, Finding, RepairGiven, Sample, Step
+from .gradient_given import Bounds, CritiqueGiven, Finding, RepairGiven, Sample, Step
+from .gradient_schemas import OPS, edits_schema
 from .wording import Wording
 
 FILES = ("critic", "overview", "critique", "repairer", "repair", "edits", "reask")
@@ -87,7 +85,7 @@ class GradientWording(Wording):
             "edits", ops=given.edits or OPS, limits=given.team.limits,
             placeholders=", ".join(f"{{{name}}}" for name in PLACEHOLDERS),
         )  # fmt: skip
-        form = _text(edits_schema(given.edits)) if schema else ""
+        form = json.dumps(edits_schema(given.edits), ensure_ascii=False, separators=(",", ":")) if schema else ""
         layers = 1 if given.finding.layer else len(given.team.layers)
         return self.render(
             "repair", overview=self._overview(given.team, shown), given=given, part=part, part_name=name, edits=edits,
@@ -104,76 +102,6 @@ class GradientWording(Wording):
         return {f"team_{name}.txt": self.text(f"team_{name}.txt") for name in FILES}
 
 
-@cache
-def edits_schema(ops: tuple[str, ...] = ()) -> dict[str, JSON]:
-    """Return the JSON schema of a patch of the named edits, without titles and notes; none named: of any.
-
-    Made once for all prompts that show it, so nobody may change it.
-
-    `op` is required in each: a model that is held to the schema would else be free to leave out what tells edits apart.
-    """
-    whole = patch_schema()
-    defs: dict[str, dict[str, Any]] = {name: _bare(one) for name, one in whole["$defs"].items()}
-    edits = {one["properties"]["op"]["const"]: name for name, one in defs.items() if "op" in one.get("properties", {})}
-    for name in edits.values():
-        defs[name]["required"] = ["op", *defs[name].get("required", [])]
-    chosen = [name for op, name in edits.items() if not ops or op in ops]
-    items = {"anyOf": [{"$ref": f"#/$defs/{name}"} for name in chosen]}
-    rows = {"type": "array", "items": items, "minItems": 1, "maxItems": 3}
-    return {
-        "type": "object", "properties": {"rationale": {"type": "string"}, "edits": rows},
-        "required": ["rationale", "edits"], "additionalProperties": False,
-        "$defs": {name: defs[name] for name in defs if name in _reached(chosen, defs)},
-    }  # fmt: skip
-
-
-def critique_schema(team: TeamSpec) -> dict[str, JSON]:
-    """Return the JSON schema of a critique of `team`: its findings name layers and agents that there are."""
-    agents = [agent.name for agent in team.agents()]
-    finding = {
-        "layer": {"enum": [*(layer.name for layer in team.layers), ""]}, "agent": {"enum": [*agents, None]},
-        "kind": {"enum": list(KINDS)}, "text": {"type": "string"},
-    }  # fmt: skip
-    rows = {"type": "array", "items": _object(finding), "maxItems": 3}
-    return _object({"critique": {"type": "string"}, "findings": rows})
-
-
-def _object(properties: Mapping[str, JSON]) -> dict[str, JSON]:
-    return {"type": "object", "properties": dict(properties), "required": [*properties], "additionalProperties": False}
-
-
-def _bare(schema: Any, *, names: bool = False) -> Any:
-    """Return a schema without notes, and without patterns, which not every server can hold a model to.
-
-    `names`: its keys are names of properties.
-    """
-    if isinstance(schema, list):
-        return [_bare(one) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    dropped = () if names else ("title", "description", "discriminator", "default", "pattern")
-    return {key: _bare(one, names=key == "properties") for key, one in schema.items() if key not in dropped}
-
-
-def _reached(names: Collection[str], defs: Mapping[str, Any]) -> set[str]:
-    """Return the definitions that `names` need."""
-    reached: set[str] = set()
-    waiting = [*names]
-    while waiting:
-        name = waiting.pop()
-        if name not in reached:
-            reached.add(name)
-            text = _text(defs[name])
-            waiting += [other for other in defs if f'"#/$defs/{other}"' in text]
-    return reached
-
-
-OPS: tuple[str, ...] = tuple(
-    one["properties"]["op"]["const"] for one in patch_schema()["$defs"].values() if "op" in one.get("properties", {})
-)
-"""Every edit there is."""
-
-
 def _part(team: TeamSpec, finding: Finding) -> tuple[str, str]:
     """Return what a finding is about, by name and as JSON: its agent, else its layer, else all layers."""
     for _, _, agent in team.places():
@@ -187,10 +115,6 @@ def _part(team: TeamSpec, finding: Finding) -> tuple[str, str]:
 
 def _json(value: BaseModel) -> str:
     return json.dumps(value.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False)
-
-
-def _text(value: JSON) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _within(sample: Sample, most: int) -> list[Step | str]:
@@ -211,4 +135,4 @@ def _weight(value: float) -> str:
     return f"{value:.3g}"
 
 
-__all__ = ["FILES", "OPS", "GradientWording", "critique_schema", "edits_schema"]
+__all__ = ["FILES", "GradientWording"]

@@ -21,7 +21,8 @@ from .blocks import out_id
 from .fitting import cut
 from .gradient_given import BOUNDS, Bounds, CritiqueGiven, Finding, RepairGiven, Step
 from .gradient_parsing import read_critique, read_patch
-from .gradient_wording import GradientWording, critique_schema, edits_schema
+from .gradient_schemas import critique_schema, held_edits
+from .gradient_wording import GradientWording
 from .trace import trace_of
 
 SAID = 600
@@ -151,7 +152,7 @@ class Critique(Asking):
             for layer in given.team.layers
         }
         messages = _pairs(self.wording.critique(given, self.bounds))
-        schema = canonical(critique_schema(given.team)) if self.structured else ""
+        schema = canonical(critique_schema(given.team, self.max_tokens)) if self.structured else ""
         return Sent(messages=messages, schema_text=schema, layers=layers, scope=given.scope)
 
     async def run(self, given: Sent, model: ChatModel, seed: int) -> Findings:
@@ -176,7 +177,7 @@ class Repair(Asking):
     def sent(self, given: RepairGiven) -> Sent:
         """Return what is sent."""
         messages = _pairs(self.wording.repair(given, self.bounds, schema=not self.structured))
-        schema = canonical(edits_schema(given.edits)) if self.structured else ""
+        schema = canonical(held_edits(given.team, given.edits, self.max_tokens)) if self.structured else ""
         return Sent(messages=messages, schema_text=schema, ops=given.edits)
 
     async def run(self, given: Sent, model: ChatModel, seed: int) -> Proposal:

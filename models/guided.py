@@ -1,0 +1,88 @@
+"""Answers held to a JSON schema: which tokens may come next, and which must. The grammar is llguidance's work.
+
+A guide changes logits and draws nothing, so an answer stays a function of its request alone. Must not know batches.
+"""
+
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import SpecError
+
+_COMPACT: Any = {"whitespace_flexible": False}
+"""No space between the parts of an answer: weak models fill it with blank lines until their tokens are spent."""
+
+
+class Guide:
+    """Follows one answer through its schema."""
+
+    def __init__(self, matcher: Any, vocabulary: int) -> None:
+        self._matcher, self._vocabulary = matcher, vocabulary
+
+    def masked(self, logits: Tensor) -> Tensor:
+        """Return `logits` [vocabulary] with -inf where a token cannot come next; an end may where the JSON is whole."""
+        mask = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        allowed = np.unpackbits(mask, count=self._vocabulary, bitorder="little").astype(bool)
+        return logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), float("-inf"))
+
+    def take(self, token: int) -> list[int]:
+        """Follow a drawn token, and return those that must come after it, followed too."""
+        self._follow([token])
+        forced = [] if self.whole else [int(one) for one in self._matcher.compute_ff_tokens()]
+        self._follow(forced)
+        return forced
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing can follow."""
+        return bool(self._matcher.is_stopped())
+
+    def _follow(self, tokens: list[int]) -> None:
+        if not self._matcher.consume_tokens(tokens):
+            raise SpecError("schema", self._matcher.get_error(), "a schema whose answers can be followed")
+
+
+class Guides:
+    """Makes guides for one model.
+
+    Args:
+        tokenizer: A fast tokenizer of transformers.
+        vocabulary: Width of the model's logits, which may be more than the tokenizer's.
+        ends: Tokens that end an answer.
+    """
+
+    def __init__(self, tokenizer: Any, vocabulary: int, ends: Iterable[int]) -> None:
+        self._source, self._vocabulary, self._ends = tokenizer, vocabulary, sorted(ends)
+
+    def __call__(self, schema: str) -> Guide:
+        """Return a guide to the JSON text of a JSON schema.
+
+        Raises:
+            SpecError: it is none, or holds what cannot be kept to.
+        """
+        import llguidance
+
+        try:
+            grammar = llguidance.LLMatcher.grammar_from_json_schema(json.loads(schema), overrides=_COMPACT)
+        except ValueError as error:
+            raise SpecError("schema", schema[:80], f"a JSON schema: {error}") from error
+        matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0)
+        if matcher.is_error():
+            said = matcher.get_error().strip().splitlines()[0]
+            raise SpecError("schema", said, "a JSON schema that answers can be held to")
+        return Guide(matcher, self._vocabulary)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        """The tokenizer as the grammar reads it: a third of a second, so once and only where a schema comes."""
+        import llguidance.hf
+
+        return llguidance.hf.from_tokenizer(self._source, n_vocab=self._vocabulary, eos_token=self._ends or None)
+
+
+__all__ = ["Guide", "Guides"]
