@@ -22,8 +22,8 @@ import torch
 from plait import LayeredDecoder, ensure
 from plait.models.chat import Sampling
 from plait.models.generation import Batcher, GenerationCounters
-from plait.models.generation_request import Answer, GenerationRequest
 from plait.models.generation_choice import LabelTree
+from plait.models.generation_request import Answer, GenerationRequest
 from plait.orchestrator.data import SHIPPED, load_questions
 from transformers import AutoTokenizer
 

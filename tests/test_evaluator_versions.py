@@ -21,8 +21,8 @@ EVALUATORS = {
         "cut_scorer", "cut_distill", "decoder_cut", "evaluator", "executor", "decoder", "attention", "packing",
     ),
     "plait.models.host_generation:HostGeneration": (
-        "host_generation", "generation", "generation_request", "generation_choice", "guided", "generation_kv", "generation_step", "chat_template",
-        "decoder", "attention",
+        "host_generation", "generation", "generation_request", "generation_choice", "guided", "generation_kv",
+        "generation_step", "chat_template", "decoder", "attention",
     ),
     "plait.models.students:StudentTrainer": (
         "students", "distill", "images", "network", "inheritance", "../architecture_groups",
