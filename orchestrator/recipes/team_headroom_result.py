@@ -30,12 +30,14 @@ class HeadroomResult(MethodResult):
         """Print every prompt's accuracy beside the plain one's, and the verdict."""
         table = Table(box=None, pad_edge=False)
         for at, name in enumerate(HEADER):
-            table.add_column(name, justify="right" if at else "left", no_wrap=bool(at))
+            table.add_column(name, justify="right" if at else "left", no_wrap=True, overflow="ellipsis")
         for row in self._table():
             table.add_row(*map(Text, row))
         console.print(table)
         console.print()
         console.print(Text(self.line()))
+        best = self.summary["rows"][self.summary["best"] - 1]
+        console.print(Text(f"prompt {best['number']}: {best['prompt']}"))
         console.print(Text(f"note: {power_line(self.summary)}"))
         self.show_end(console)
 
