@@ -164,9 +164,8 @@ def _evaluate(server: Server, player: Player, trial: TextualTrial) -> Outcome:
         return outcome
     server.reflections += 1
     if isinstance(trial, Repair) and server.mends > 1:
-        aim = Aim(trial.finding.layer, trial.finding.agent, trial.finding.kind, trial.finding.text)
         key = f"{trial.team.hash} {trial.index} {trial.attempt}"
-        return Scored(read_patch(mend(server.world, trial.team, aim, key, server.mends)))
+        return Scored(read_patch(mend(server.world, trial.team, player.aim(trial), key, server.mends)))
     return player.evaluate(trial)
 
 

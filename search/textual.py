@@ -1,15 +1,18 @@
 """Search over teams of agents by critiques, repairs and a gate, behind ask/tell. Pure; knows items by their ids alone.
 
-Phases of a step, each asked whole before the next: training passes -> replays for blame -> critiques -> repairs ->
-refused repairs again -> the gate's looks at all challengers that are left -> at most one is adopted. Which phases
-there are is the profile's. State is the told outcomes and nothing else, so that resuming is asking and telling again;
-how many trials are asked at once changes nothing.
+Phases of a step, each asked whole before the next: training passes -> replays for blame -> critiques -> rounds of
+repairs, one a finding -> refused repairs again -> the gate's looks at all challengers that are left, of which the best
+is adopted -> looks at the others that passed, each on the team adopted before it. A round aims at what the one before
+did not mend, until the step has had its proposals. Which phases there are is the profile's. State is the told
+outcomes and nothing else, so that resuming is asking and telling again; how many trials are asked at once changes
+nothing.
 
 Source: ANN, arXiv 2506.09046; specs/ann, sections 2.3 and 9.4 to 9.8.
 """
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ..errors import SpecError
 from ..records import Outcome, Trial, generator
@@ -81,7 +84,6 @@ class TextualSearch:
         self._momentum = Momentum(profile.momentum if profile.memory else "none")
         self._repairs = Repairs(profile, {start.hash}, leaks, models)
         self._adoptions = self._idle = self._failed_critiques = 0
-        self._passed: list[Challenger] = []
         self._refused = ""
         self._asked = self._told = self._handed = 0
         self._phase: list[TextualTrial] = []
@@ -174,16 +176,15 @@ class TextualSearch:
         batch = yield from self._train(parent, step)
         if self.stop:
             return
-        fresh = yield from self._propose(batch, step)
-        self._idle = 0 if any(one.record.child for one in fresh) else self._idle + 1
-        challengers = self._repairs.again(number, self.incumbent, self._passed) + fresh + self._merged(number)
-        step.edits = [one.record for one in challengers]
-        if self.profile.minibatch:
-            running = [one for one in challengers if one.record.verdict == "open"]
-            yield from self._judge().minibatch(parent, running, batch.items)
-        yield from self._judge().look(self.incumbent, challengers)
-        self._admit(challengers, step)
-        self._remember(step)
+        repairs = yield from self._wanted(batch, step)
+        fresh = yield from self._repair(step, repairs)
+        valid = any(one.record.child for one in fresh)
+        yield from self._settle(step, batch, fresh + self._merged(number))
+        while repairs := self._missed(step, repairs, fresh):
+            fresh = yield from self._repair(step, repairs)
+            valid = valid or any(one.record.child for one in fresh)
+            yield from self._settle(step, batch, fresh)
+        self._idle = 0 if valid else self._idle + 1
 
     def _parent(self, number: int) -> TeamSpec:
         rng = generator(self.seed, "textual-parent", number)
@@ -207,18 +208,20 @@ class TextualSearch:
             self.stop, step.note = "target", "the training batch is at the target"
         return batch
 
-    def _propose(self, batch: Batch, step: StepRecord) -> Program[list[Challenger]]:
-        """Criticise and repair; return the challengers, those refused among them."""
+    def _wanted(self, batch: Batch, step: StepRecord) -> Program[list[Repair]]:
+        """Criticise; return the repairs that a step begins with."""
         if self.profile.aim == "random":
             rng = generator(self.seed, "textual-random", step.step)
             aims = [random_finding(batch.team, rng) for _ in range(self.profile.proposals)]
-            return (yield from self._repair(step, [Repair(batch.team, aim) for aim in aims]))
+            return [Repair(batch.team, aim) for aim in aims]
         if not batch.failing:
             step.note = "no failure in the training batches" if batch.passes else "no training pass has a score"
             return []
         if self.profile.blame:
             step.blame = yield from blame(self.passes, batch)
         agent = self._turn(batch.team, step.step)
+        if not self.profile.whole and not self.profile.local:  # one call a step: the repair reads the passes itself
+            return [Repair(batch.team, agent, shown=batch.shown, edits=self.profile.edits)]
         said = yield from criticise(self.profile, batch, step.blame, step.step, agent.layer)
         step.criticised = said.asked
         self._failed_critiques += said.failed
@@ -226,7 +229,27 @@ class TextualSearch:
         self._momentum.replace(said.local)
         if not repairs:
             step.note = "the critiques found nothing"
-        return (yield from self._repair(step, repairs))
+        return repairs
+
+    def _missed(self, step: StepRecord, repairs: list[Repair], fresh: list[Challenger]) -> list[Repair]:
+        """Return repairs of what this round's were aimed at and did not mend, as far as the step has proposals left.
+
+        Two at one finding at once would often be the same edit in other words, judged twice. What the step has
+        adopted is what they change, and they are told what became of those before.
+        """
+        left = self.profile.proposals - sum(edit.index >= 0 and not edit.again for edit in step.edits)
+        if self.profile.aim != "findings" or left <= 0:
+            return []
+        pairs = zip(repairs, fresh, strict=True)
+        missed = [repair for repair, one in pairs if one.record.verdict in {"rejected", "refused", "failed"}]
+        return [
+            replace(
+                one,
+                team=self.incumbent if step.adopted else one.team,
+                memory=self._momentum.lines(one.finding.layer),
+            )
+            for one in missed[:left]
+        ]
 
     def _turn(self, team: TeamSpec, step: int) -> Finding:
         """Return the agent whose turn it is, where one a step is changed (GEPA); no place otherwise."""
@@ -267,6 +290,7 @@ class TextualSearch:
         return Repair(team, aim, critiques, refused=self._refused, weights=self.profile.weights)
 
     def _repair(self, step: StepRecord, repairs: list[Repair]) -> Program[list[Challenger]]:
+        """Ask for repairs; return the challengers, those refused among them."""
         numbered = self._repairs.number(repairs)
         work = self._repairs.together if self.profile.aim == "agents" else self._repairs.run
         return (yield from work(step.step, numbered))
@@ -293,8 +317,31 @@ class TextualSearch:
     def _judge(self) -> Judge:
         return Judge(self.passes, self.profile.gate, self.items, self._samples(), self.profile.ties)
 
-    def _admit(self, challengers: list[Challenger], step: StepRecord) -> None:
-        """Adopt the challenger with the largest lead; put the others that did well beside it."""
+    def _settle(self, step: StepRecord, batch: Batch, challengers: list[Challenger]) -> Program[None]:
+        """Judge a round's challengers, adopt the best, then judge each other that passed on the team adopted by then.
+
+        So no critique is spent on what an edit that has passed already mends, and every adopted edit has passed
+        against the very team that it changed.
+        """
+        step.edits += [one.record for one in challengers]
+        if self.profile.minibatch:
+            running = [one for one in challengers if one.record.verdict == "open"]
+            yield from self._judge().minibatch(batch.team, running, batch.items)
+        yield from self._judge().look(self.incumbent, challengers)
+        passed = self._admit(challengers, step)
+        self._remember(challengers)
+        for old in passed:
+            again = self._repairs.again(step.step, self.incumbent, [old])
+            step.edits += [one.record for one in again]
+            yield from self._judge().look(self.incumbent, again)
+            self._admit(again, step)
+            self._remember(again)
+
+    def _admit(self, challengers: list[Challenger], step: StepRecord) -> list[Challenger]:
+        """Adopt the challenger with the largest lead, put those that did well beside it; return the others that passed.
+
+        Those come by their lead, the largest first; a merge of teams is no edit and not among them.
+        """
         self._offer(self.incumbent)
         for one in challengers:
             pooled = self.profile.admits == "all" and one.record.look >= 0 and one.record.verdict == "rejected"
@@ -303,16 +350,14 @@ class TextualSearch:
             if pooled:
                 one.record.verdict = "pooled"
         passed = [one for one in challengers if one.passed]
-        self._passed = []
         if not passed:
-            return
+            return []
         best = max(passed, key=lambda one: (one.record.lead, -one.record.p))
         best.record.verdict = "adopted"
         self.incumbent, step.adopted = best.team, best.team.hash
         self._adoptions += 1
         others = [one for one in passed if one is not best and one.record.patch is not None]
-        others.sort(key=lambda one: (-one.record.lead, one.record.p))
-        self._passed = others[: self.profile.proposals]  # bounded, so that a step's price is
+        return sorted(others, key=lambda one: (-one.record.lead, one.record.p))
 
     def _offer(self, team: TeamSpec) -> None:
         scored = self.passes.scored(team, self.items, self._samples())
@@ -323,10 +368,10 @@ class TextualSearch:
         scored = self.passes.scored(self.incumbent, self.items, self._samples())
         return len(scored) >= PERFECT and all(one.score >= 1 for drawn in scored.values() for one in drawn)
 
-    def _remember(self, step: StepRecord) -> None:
-        """Write the step's edits into memory, and the last refusal for an epoch that does not ask again."""
+    def _remember(self, challengers: list[Challenger]) -> None:
+        """Write edits into memory, and the last refusal for an epoch that does not ask again."""
         self._refused = ""
-        for edit in step.edits:
+        for edit in (one.record for one in challengers):
             line = "; ".join(edit.edits) or "no valid patch"
             if edit.verdict == "refused" and edit.refusal == "leak":
                 line = "an edit that gives a question away"  # its words are not to come back to the optimiser

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import cycle, islice
 
 from ..records import JSON
 from ..team_edits import KINDS
@@ -49,20 +48,20 @@ def _known_agent(team: TeamSpec, name: JSON) -> tuple[str | None, str]:
 
 
 def spread(findings: Iterable[Finding], k: int) -> list[Finding]:
-    """Return `k` findings, distinct layers first, then the next of each layer; from the start again where too few.
+    """Return `k` findings at most, distinct layers first, then the next of each layer.
 
     What two critiques found in the same words is one finding.
 
     >>> a, b, c = Finding("solve", text="a"), Finding("solve", text="b"), Finding("check", text="c")
-    >>> [finding.text for finding in spread([a, b, c], 4)]
-    ['a', 'c', 'b', 'a']
+    >>> [finding.text for finding in spread([a, b, a, c], 4)]
+    ['a', 'c', 'b']
     """
     by_layer: dict[str, list[Finding]] = {}
     for finding in dict.fromkeys(findings):
         by_layer.setdefault(finding.layer, []).append(finding)
     longest = max(map(len, by_layer.values()), default=0)
     order = [rows[at] for at in range(longest) for rows in by_layer.values() if at < len(rows)]
-    return list(islice(cycle(order), k))
+    return order[:k]
 
 
 def random_finding(team: TeamSpec, rng: random.Random) -> Finding:

@@ -75,15 +75,23 @@ class Archive:
         return rng.choice(others) if others else but
 
     def front(self, rng: random.Random, otherwise: TeamSpec) -> TeamSpec:
-        """Return a team, as often as it is best on an item (GEPA); `otherwise` where there are none."""
+        """Return a team, as often as it is best on an item (GEPA); `otherwise` where there are none.
+
+        A member is covered, and not drawn, where every item that it is best on has another that is kept and as good;
+        the lowest means are looked at first.
+        """
         best: dict[str, float] = {}
         for member in self.members:
             for item, score in member.scores.items():
                 best[item] = max(score, best.get(item, score))
-        wins = [sum(member.scores[item] == best[item] for item in member.scores) for member in self.members]
-        if not sum(wins):
+        led = [{item for item, score in member.scores.items() if score == best[item]} for member in self.members]
+        kept = list(range(len(led)))
+        for at in sorted(kept, key=lambda at: self.members[at].mean):
+            if led[at] <= {item for other in kept if other != at for item in led[other]}:
+                kept.remove(at)
+        if not kept:
             return otherwise
-        return rng.choices([member.team for member in self.members], wins)[0]
+        return rng.choices([self.members[at].team for at in kept], [len(led[at]) for at in kept])[0]
 
     def merge(self, rng: random.Random) -> TeamSpec | None:
         """Return a team with layers of two members; None where two cannot be merged into a third.

@@ -148,7 +148,8 @@ def criticise(
         only: The one layer to criticise; "" for all that may be at fault.
     """
     table = statistics(batch, blamed)
-    layers = [layer.name for layer in batch.team.layers if only in {"", layer.name}] if profile.local else []
+    layers = [layer.name for layer in batch.team.layers if only in {"", layer.name}]
+    layers = layers if profile.reads_layers(len(batch.team.layers)) else []
     at_fault = [layer for layer in layers if blamed.get(layer) != 0 or table[layer]["unparsed"]]
     scopes = ([""] if profile.whole else []) + at_fault
     if not scopes:

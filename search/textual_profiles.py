@@ -28,9 +28,11 @@ class TextualProfile:
         blame: Whether failing passes are run again with one layer drawn anew, to see which layer is at fault; layers
             without blame and without unparsed outputs are then not criticised.
         aim: What repairs are aimed at: `findings` (distinct layers first), `whole` (one repair sees all critiques),
-            `agents` (one for each agent, all applied at once), `agent` (one agent in turn), `random` (a drawn place
-            and kind; nothing is criticised and no training item is run).
-        proposals: Repairs a step, under `findings` and `random`.
+            `agents` (one for each agent, all applied at once), `agent` (one agent in turn; with neither `whole` nor
+            `local` its repair reads the batch itself), `random` (a drawn place and kind; nothing is criticised and
+            no training item is run).
+        proposals: Repairs a step at most, under `findings` (one a finding, then again at what was not mended), and
+            as many under `random`.
         edits: The `op`s that a patch may hold; () for all.
         reasks: Times that a refused repair is asked again, with the reason.
         momentum: What is remembered.
@@ -38,13 +40,13 @@ class TextualProfile:
         alpha: Weight of a layer's critique against its previous one; 0 where they are not mixed.
         beta: Weight of the global critique against the local one; 0 where they are not mixed.
         parents: Who is changed: the `incumbent`, or a team of the `archive` (the rest being the incumbent), or a
-            member of the `front`, as often as it is best on an item.
+            member of the `front`, as often as it is best on an item, those left out that others cover.
         archive_share: Under `archive`: how often.
         merges: How often a step also judges a merge of two teams of the archive, layer by layer.
         minibatch: Whether a challenger must first have a higher sum on the step's training items.
-        admits: What a passed gate gives: `one` challenger a step becomes the incumbent (largest lead) and the others
-            that passed, at most `proposals`, are judged again on it first thing next step; or `all` that were judged
-            join the pool, of which the highest validation mean is the incumbent.
+        admits: What a passed gate gives: `one` challenger of a round becomes the incumbent (largest lead) and the
+            others that passed are judged again on it, one after another; or `all` that were judged join the pool, of
+            which the highest validation mean is the incumbent.
         ties: Whether an equal mean is kept.
         validation: Validation items used at most; None for all.
         repeats: Draws of an item that are averaged.
@@ -83,6 +85,14 @@ class TextualProfile:
     target: float | None = None
     patience: int = 3
     steps: int | None = None
+
+    def reads_layers(self, layers: int) -> bool:
+        """Whether layers are criticised one by one; a lone layer is the team and read once, but where both are mixed.
+
+        Args:
+            layers: Of the team.
+        """
+        return self.local and (layers > 1 or not self.whole or bool(self.weights))
 
     @property
     def weights(self) -> dict[str, float]:
@@ -137,11 +147,12 @@ TEXTGRAD = TextualProfile(
 
 GEPA = TextualProfile(
     name="gepa",
-    about="GEPA: one agent's instructions a step, better on a minibatch of 3, then validated whole; per-item front",
+    about="GEPA: one agent's instructions a step, better on a minibatch of 3, then validated whole; front by item",
     gate=MEAN,
     batch=3,
     failures=0.0,
     whole=False,
+    local=False,
     blame=False,
     aim="agent",
     proposals=1,

@@ -5,7 +5,7 @@ that gave none is `Failed`, never a score of 0. Items are named by their ids: a 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias
@@ -99,7 +99,8 @@ class Repair(_Keyed):
     """One proposal of an edit, aimed at one finding.
 
     Values: `patch` (a `Patch` as JSON, None where the answer was none), `text` (the answer), `error` (why it was none).
-    A finding without text asks for a random edit of that kind at that place: nobody has looked at a trace.
+    A finding without text asks for an edit of that kind at that place: by the passes `shown`, or where there are none
+    for a random one, nobody having looked at a trace.
     """
 
     team: TeamSpec
@@ -116,12 +117,17 @@ class Repair(_Keyed):
     """0, or 1 where it is asked again."""
     index: int = 0
     """Which proposal of the run, from 0; an attempt asked again has the number of the first."""
+    shown: tuple[tuple[str, int], ...] = ()
+    """Training passes of `team` to read, (item, sample), where no critique has read them."""
+    edits: tuple[str, ...] = ()
+    """The `op`s that the patch may hold, where it is told so; () for all."""
 
     def _written(self) -> dict[str, JSON]:
         finding = {name: getattr(self.finding, name) for name in Finding.__slots__}
         rest = {"critiques": self.critiques, "memory": self.memory, "refused": self.refused, "weights": self.weights}
         numbers = {"attempt": self.attempt, "index": self.index}
-        return {"kind": "repair", "team": _team_values(self.team), "finding": finding, **rest, **numbers}
+        told = {name: value for name, value in (("shown", self.shown), ("edits", self.edits)) if value}
+        return {"kind": "repair", "team": _team_values(self.team), "finding": finding, **rest, **numbers, **told}
 
 
 TextualTrial: TypeAlias = Forward | Critique | Repair
@@ -140,13 +146,18 @@ def parse(key: str) -> TextualTrial:
         if kind == "forward":
             return Forward(**values)
         if kind == "critique":
-            return Critique(**{**values, "shown": tuple((item, sample) for item, sample in values["shown"])})
+            return Critique(**{**values, "shown": _pairs(values["shown"])})
         if kind == "repair":
             values |= {"finding": Finding(**values["finding"]), "memory": tuple(values["memory"])}
+            values |= {"shown": _pairs(values.get("shown", ())), "edits": tuple(values.get("edits", ()))}
             return Repair(**values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SpecError("trial of a search over teams", key[:80], f"the text of a trial ({error})") from None
     raise SpecError("trial of a search over teams", kind, "forward, critique or repair")
+
+
+def _pairs(shown: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    return tuple((item, sample) for item, sample in shown)
 
 
 def _team_values(team: TeamSpec) -> JSON:

@@ -9,7 +9,7 @@ Answers are functions of the world and of the call, faults of the call and of ho
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from plait.models.chat import (
@@ -114,9 +114,13 @@ class Script:
             read = critique(self.world, wrong, scope)
             return json.dumps({"critique": read["text"], "findings": read["findings"]})
         key = digest([list(messages), draw])  # asked again, it thinks again
+        aim = aim_of(prompt)
+        if not aim.text:  # no critique has read the passes: the repair does, where it is shown any
+            _, wrong = wrong_of(self.world, prompt)
+            aim = replace(aim, text=str(critique(self.world, wrong, aim.layer)["text"]))
         if self.poison is not None:
-            return poisoned(self.world, team_of(prompt), aim_of(prompt), key, self.poison)
-        return repair(self.world, team_of(prompt), aim_of(prompt), key, self.habits)
+            return poisoned(self.world, team_of(prompt), aim, key, self.poison)
+        return repair(self.world, team_of(prompt), aim, key, self.habits)
 
     def _agent(self, prompt: str, draw: object) -> str:
         quest = self.world.read(prompt)

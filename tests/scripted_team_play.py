@@ -207,7 +207,7 @@ class Player:
     def _play(self, team: TeamSpec, item: str, sample: int = 0, resample: str = "") -> Played:
         return play(self.world, team, self.quests[item], sample, resample)
 
-    def _wrong(self, trial: Critique) -> list[tuple[str, str, int | None]]:
+    def _wrong(self, trial: Critique | Repair) -> list[tuple[str, str, int | None]]:
         """Return the wrong answers of the passes shown: of a chain's agents the last, whose answer it was."""
         rows = []
         for item, sample in trial.shown:
@@ -218,9 +218,14 @@ class Player:
                 rows += [(one.layer, one.agent, one.lacks) for one in said]
         return rows
 
-    def _repair(self, trial: Repair) -> str:
+    def aim(self, trial: Repair) -> Aim:
+        """Return what a repair is aimed at: what was found, or else what it reads in the passes that it is shown."""
         finding = trial.finding
-        aim = Aim(finding.layer, finding.agent, finding.kind, finding.text)
+        text = finding.text or str(critique(self.world, self._wrong(trial), finding.layer)["text"])
+        return Aim(finding.layer, finding.agent, finding.kind, text)
+
+    def _repair(self, trial: Repair) -> str:
+        aim = self.aim(trial)
         key = f"{trial.team.hash} {trial.index} {trial.attempt}"
         if self.poison:
             return poisoned(self.world, trial.team, aim, key, self.poison, trial.index)

@@ -34,7 +34,9 @@ _STEP = re.compile(r"^([\w.-]+) / ([\w.-]+) / ([\w.-]+)[^\n|]*:\n((?:\|.*\n?)+)"
 _SCOPE = re.compile(r"^Review layer ([\w.-]+) alone", re.MULTILINE)
 _MEND = re.compile(r"^Mend this \((\w+)(?:, layer ([\w.-]+))?(?:, agent ([\w.-]+))?\):\n((?:\|.*\n?)+)", re.MULTILINE)
 _CHANGE = re.compile(
-    r"^Change something of this sort: (\w+)(?:, in layer ([\w.-]+?))?(?:, at agent ([\w.-]+?))?\.$", re.MULTILINE
+    r"^(?:Change something of this sort|Mend what made these answers wrong): (\w+)"
+    r"(?:, in layer ([\w.-]+?))?(?:, at agent ([\w.-]+?))?\.$",
+    re.MULTILINE,
 )
 
 

@@ -142,6 +142,18 @@ def test_a_critic_is_shown_team_figures_questions_feedback_and_what_was_said():
         assert part in prompt, part
 
 
+def test_a_repair_without_a_critique_is_shown_the_minibatch():
+    aim = Finding(layer="solve", agent="solver", kind="prompt")
+    prompt = rendered(to_repair(finding=aim, shown=(sample(),), edits=("set_instructions",)))
+    for part in (
+        "Training question 1 of 1", "| How many are left?", "| expected 5, got 6", "| I say 6",
+        "Mend what made these answers wrong: prompt, in layer solve, at agent solver.",
+    ):  # fmt: skip
+        assert part in prompt, part
+    assert "set_role" not in prompt
+    assert "Training question" not in rendered(to_repair())
+
+
 def test_a_local_critique_asks_about_its_layer_alone():
     assert "Review layer check alone" in rendered(to_critique(scope="check"))
     assert "Review the team as a whole" in rendered(to_critique())

@@ -76,7 +76,9 @@ class Scripted:
 def test_trials_are_read_back_from_their_text():
     finding = Finding("solve", "solve-agent", "role", "too bold")
     repair = Repair(team(), finding, {"global": "g"}, ("a", "b"), "cycle at x", {"alpha": 0.7, "beta": 0.5}, 1, 9)
-    for trial in (Forward(team(), "a", 1, "solve"), Critique(team(), "", (("a", 0),), {"solve": {"n": 1}}, 3), repair):
+    reads = Repair(team(), Finding("solve"), shown=(("a", 0), ("b", 1)), edits=("set_instructions",))
+    critique = Critique(team(), "", (("a", 0),), {"solve": {"n": 1}}, 3)
+    for trial in (Forward(team(), "a", 1, "solve"), critique, repair, reads):
         assert parse(trial.key) == trial
         assert hash(parse(trial.key)) == hash(trial)
     with pytest.raises(SpecError, match="trial of a search over teams"):
@@ -90,12 +92,13 @@ def test_the_phases_of_a_step_come_in_order():
     ours = search()
     trials = play(ours, Scripted())
     (step,) = ours.steps
-    # 4 training passes; global critique and one a layer; 4 repairs; 32 items of incumbent and 4 challengers; all tie,
-    # which is no lead: dropped at 100
-    assert kinds(trials) == [("Forward", 4), ("Critique", 3), ("Repair", 4), ("Forward", 5 * 100)]
+    # 4 training passes; global critique and one a layer; a repair of each of 3 findings; 32 items of incumbent and 3
+    # challengers; all tie, which is no lead: dropped at 100; the fourth repair aims at the first finding again
+    first = [("Forward", 4), ("Critique", 3), ("Repair", 3), ("Forward", 4 * 100)]
+    assert kinds(trials) == [*first, ("Repair", 1), ("Forward", 100)]
     assert {trial.item for trial in of(Forward, trials[:4])} <= set(TRAIN)
-    gate = of(Forward, trials[11:])
-    assert {trial.item for trial in gate[: 5 * 32]} == set(ours.items[:32])
+    gate = of(Forward, trials[10:])
+    assert {trial.item for trial in gate[: 4 * 32]} == set(ours.items[:32])
     assert [edit.look for edit in step.edits] == [1] * 4
     assert [edit.verdict for edit in step.edits] == ["rejected"] * 4
     assert [repair.finding.layer for repair in of(Repair, trials)] == ["solve", "plan", "solve", "solve"]
@@ -105,8 +108,8 @@ def test_the_phases_of_a_step_come_in_order():
 
 def test_a_gate_never_goes_by_training_items():
     trials = play(search(), Scripted())
-    last = max(at for at, trial in enumerate(trials) if isinstance(trial.candidate, Repair))
-    assert all(trial.candidate.item in VALIDATION for trial in trials[last + 1 :])
+    first = min(at for at, trial in enumerate(trials) if isinstance(trial.candidate, Repair))
+    assert all(trial.item in VALIDATION for trial in of(Forward, trials[first:]))
 
 
 @pytest.mark.parametrize("name", TEXTUAL_PROFILES)
@@ -243,36 +246,53 @@ def right_if(*words: str):
     return right
 
 
-def test_one_challenger_a_step_is_adopted_and_the_others_are_judged_first_next_step():
+def test_the_others_that_passed_are_judged_at_once_on_the_team_that_was_adopted():
     def patch(repair):
         if repair.index < 2:
-            return instructions(("plan-agent", "solve-agent")[repair.index], ("alpha", "beta")[repair.index])
+            return instructions(("solve-agent", "plan-agent")[repair.index], ("alpha", "beta")[repair.index])
         return instructions("solve-agent", f"Think {repair.index}.")
 
-    ours = search(replace(PLAIT, archive_share=0.0, merges=0.0), steps=2)
+    ours = search(replace(PLAIT, proposals=3, archive_share=0.0, merges=0.0))
     trials = play(ours, Scripted(right_if("alpha", "beta"), patch))
-    first, second = ours.steps
-    assert [edit.verdict for edit in first.edits] == ["adopted", "passed", "rejected", "rejected"]
-    assert first.adopted == second.incumbent
-    again = second.edits[0]
-    assert (again.again, again.index, again.attempts, again.verdict) == (True, 1, 0, "adopted")
-    assert len([repair for repair in of(Repair, trials) if repair.attempt == 0]) == 8  # no new repair for it
+    (step,) = ours.steps
+    assert [edit.verdict for edit in step.edits] == ["adopted", "passed", "rejected", "adopted"]
+    again = step.edits[-1]
+    assert (again.again, again.index, again.attempts) == (True, 1, 0)
+    assert len(of(Repair, trials)) == 3  # no new repair for it
+    assert step.adopted == again.child == ours.incumbent.hash
     assert "alpha" in ours.incumbent.key
     assert "beta" in ours.incumbent.key
     assert {member.team.hash for member in ours.archive.members} >= {ours.incumbent.hash}
 
 
 def test_what_is_judged_again_does_not_undo_what_was_adopted():
-    """Two edits of one agent passed: the second's words are added to the first's; a rewrite is a conflict."""
-    texts = ("Think. Mind alpha.", "Think. Mind beta.", "A rewrite: beta, beta.", "Think. So what.")
-    patch = lambda repair: instructions("solve-agent", texts[repair.index % 4])  # noqa: E731
-    ours = search(replace(PLAIT, archive_share=0.0, merges=0.0), steps=2)
+    """Three edits of one agent pass: the second's words are added to the first's; a rewrite is a conflict."""
+    texts = ("Think. Mind alpha.", "Think. Mind beta.", "A rewrite: beta, beta.")
+    patch = lambda repair: instructions("solve-agent", texts[repair.index])  # noqa: E731
+    ours = search(replace(PLAIT, proposals=3, archive_share=0.0, merges=0.0))
     play(ours, Scripted(right_if("alpha", "beta"), patch))
-    assert [edit.verdict for edit in ours.steps[0].edits] == ["adopted", "passed", "passed", "rejected"]
-    added, rewritten = ours.steps[1].edits[:2]
+    assert [edit.verdict for edit in ours.steps[0].edits[:3]] == ["adopted", "passed", "passed"]
+    added, rewritten = ours.steps[0].edits[3:]
     assert (added.again, added.verdict) == (True, "adopted")
     assert (rewritten.again, rewritten.refusal) == (True, "conflict")
     assert ours.incumbent.agents()[1].instructions == "Think. Mind alpha. Mind beta."
+
+
+def test_what_a_round_did_not_mend_is_aimed_at_again_on_what_was_adopted():
+    def patch(repair):
+        text = "alpha" if repair.index == 1 else "beta" if repair.index == 4 else f"Think {repair.index}."
+        return instructions(f"{repair.finding.layer}-agent", text)
+
+    ours = search(replace(PLAIT, proposals=5, archive_share=0.0, merges=0.0))
+    repairs = of(Repair, play(ours, Scripted(right_if("alpha", "beta"), patch)))
+    assert [repair.finding.text for repair in repairs] == [
+        "team is vague", "plan is vague", "solve is vague", "team is vague", "solve is vague",
+    ]  # fmt: skip
+    first, later = repairs[:3], repairs[3:]
+    assert not any(repair.memory for repair in first)
+    assert all("Think" in line for repair in later for line in repair.memory)  # those that it was not mended by
+    assert {repair.team.hash for repair in later} == {ours.steps[0].edits[1].child}
+    assert ours.steps[0].adopted == ours.incumbent.hash != later[0].team.hash
 
 
 def test_a_team_that_is_always_right_ends_the_search():
@@ -359,8 +379,8 @@ def test_without_memory_repair_is_told_less():
         return of(Repair, play(search(profile, 2), Scripted()))
 
     told, untold = repairs(PLAIT), repairs(replace(PLAIT, memory=False))
-    assert told[:4] == untold[:4]  # there is nothing to remember yet
-    assert told[4:] != untold[4:]
+    assert told[:3] == untold[:3]  # there is nothing to remember yet
+    assert told[3:] != untold[3:]
     assert any(repair.memory for repair in told)
     assert not any(repair.memory for repair in untold)
 
@@ -429,9 +449,16 @@ def test_gepa_validates_only_what_beats_its_parent_on_the_minibatch():
     ours = search(GEPA, steps=2)
     trials = play(ours, Scripted())
     assert kinds(trials)[0] == ("Forward", 100 + 3)  # the start's validation, then the first minibatch
-    assert kinds(trials)[1:4] == [("Critique", 1), ("Repair", 1), ("Forward", 3 + 3)]
+    assert kinds(trials)[1:3] == [
+        ("Repair", 1),
+        ("Forward", 3 + 3),
+    ]  # what it reads is the batch: nothing else is asked
     assert [edit.verdict for step in ours.steps for edit in step.edits] == ["rejected"] * 2
-    assert [critique.scope for critique in of(Critique, trials)] == ["plan", "solve"]  # in turn
+    assert [repair.finding.agent for repair in of(Repair, trials)] == ["plan-agent", "solve-agent"]  # in turn
+    for step, repair in zip(ours.steps, of(Repair, trials), strict=True):
+        assert repair.shown == tuple((item, 0) for item in step.batch)
+        assert {item for item, _ in repair.shown} <= set(TRAIN)
+        assert repair.edits == ("set_instructions",)
 
     better = search(GEPA, steps=1)
     right = lambda trial: trial.item in TRAIN if "Think 0" in trial.team.key else half(trial.item)  # noqa: E731

@@ -67,6 +67,21 @@ def test_the_front_draws_by_items_won():
     assert Archive().front(generator(0, "front"), team(solve="none")) == team(solve="none")
 
 
+def test_a_covered_member_is_not_drawn():
+    """`second` and `third` are best on the same item, `second` on others too: `third` is covered."""
+    archive = Archive([member("first", "110000"), member("second", "001110"), member("third", "001000")])
+    drawn = [archive.front(generator(at, "front"), team(solve="none")) for at in range(600)]
+    # all are best on the last item, which nobody answers: first on 3 of 6, second on 4
+    assert team(solve="third") not in drawn
+    assert 0.5 < drawn.count(team(solve="second")) / 600 < 0.64  # 4 of 7
+
+
+def test_of_two_members_alike_one_is_drawn():
+    archive = Archive([member("a", "1100"), member("b", "1100"), member("c", "0010", tokens=1)])
+    drawn = {archive.front(generator(at, "front"), team(solve="none")) for at in range(100)}
+    assert drawn == {team(solve="b"), team(solve="c")}  # the first of equals goes
+
+
 def test_another_member_is_picked_where_there_is_one():
     archive = Archive()
     archive.offer(member("a", "1" + "0" * 8))

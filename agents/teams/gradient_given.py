@@ -93,6 +93,8 @@ class RepairGiven(_Frozen):
     """Why the attempt before was refused."""
     edits: tuple[str, ...] = ()
     """The `op`s that a patch may hold; () for all."""
+    shown: tuple[Sample, ...] = ()
+    """The minibatch, where no critique has read it."""
 
 
 @dataclass(frozen=True, slots=True)

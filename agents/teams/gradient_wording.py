@@ -19,7 +19,7 @@ from .gradient_given import Bounds, CritiqueGiven, Finding, RepairGiven, Sample,
 from .gradient_schemas import OPS, edits_schema
 from .wording import Wording
 
-FILES = ("critic", "overview", "critique", "repairer", "repair", "edits", "reask")
+FILES = ("critic", "overview", "samples", "critique", "repairer", "repair", "edits", "reask")
 """Templates of the backward pass; a file is called `team_NAME.txt`."""
 
 
@@ -72,10 +72,10 @@ class GradientWording(Wording):
         return [{"role": "system", "content": told}, {"role": "user", "content": prompt[len(told) + 1 :]}]
 
     def _critique(self, given: CritiqueGiven, bounds: Bounds, shown: Shown) -> str:
-        samples = [sample.model_copy(update={"trace": _within(sample, bounds.steps)}) for sample in given.shown]
         return self.render(
-            "critique", overview=self._overview(given.team, shown), samples=samples, statistics=given.statistics,
-            scope=given.scope, layers=[layer.name for layer in given.team.layers], output=bounds.output, shown=shown,
+            "critique", overview=self._overview(given.team, shown), samples=_samples(given, bounds),
+            statistics=given.statistics, scope=given.scope, output=bounds.output, shown=shown,
+            layers=[layer.name for layer in given.team.layers],
         )  # fmt: skip
 
     def _repair(self, given: RepairGiven, bounds: Bounds, schema: bool, shown: Shown) -> str:
@@ -91,7 +91,8 @@ class GradientWording(Wording):
             "repair", overview=self._overview(given.team, shown), given=given, part=part, part_name=name, edits=edits,
             alpha=_weight(alpha), other_alpha=_weight(1 - alpha), beta=_weight(beta), other_beta=_weight(1 - beta),
             memory=newest(given.memory, bounds.entries, bounds.memory), critique=layers * bounds.critique,
-            schema=form if 2 * tokens(form) <= bounds.total else "", shown=shown,
+            schema=form if 2 * tokens(form) <= bounds.total else "", shown=shown, samples=_samples(given, bounds),
+            output=bounds.output,
         )  # fmt: skip
 
     def _overview(self, team: TeamSpec, shown: Shown) -> str:
@@ -115,6 +116,10 @@ def _part(team: TeamSpec, finding: Finding) -> tuple[str, str]:
 
 def _json(value: BaseModel) -> str:
     return json.dumps(value.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False)
+
+
+def _samples(given: CritiqueGiven | RepairGiven, bounds: Bounds) -> list[Sample]:
+    return [sample.model_copy(update={"trace": _within(sample, bounds.steps)}) for sample in given.shown]
 
 
 def _within(sample: Sample, most: int) -> list[Step | str]:

@@ -87,14 +87,14 @@ def search_calls(
         batch = 0
     proposals = {"whole": 1, "agent": 1, "agents": 1}.get(profile.aim, profile.proposals)
     repairs = proposals if profile.aim != "agents" else len(team.agents())
-    critics = 0 if profile.aim == "random" else int(profile.whole) + layers * int(profile.local)
-    replays = batch * layers if profile.blame else 0
+    critics = 0 if profile.aim == "random" else int(profile.whole) + layers * profile.reads_layers(layers)
+    replays = batch * (2 * layers - 1 if most else layers) if profile.blame else 0
     judged, draws, answers, fresh = proposals, 1, 1, 0
     if most:
         judged += int(profile.merges > 0)
         judged += profile.proposals if judged > 1 else 0  # where there is but one, it is adopted or it did not pass
         draws = DRAWS if batch < len(splits.train) else 1
-        answers, fresh = 2, validation * profile.redraw_incumbent
+        answers, fresh = 2, judged * validation * profile.redraw_incumbent
     tried = batch * judged if profile.minibatch else 0
     asked = (critics + repairs * (1 + profile.reasks)) * answers
     step = asked + (batch * draws + replays + tried + judged * validation + fresh) * a_pass

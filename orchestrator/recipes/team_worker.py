@@ -90,18 +90,20 @@ class TeamSetup:
         node = critique_node(ANSWER, self.optimiser, given, task=self.critique, seed=self.seed)
         return Graph(f"critique of {trial.scope or 'the team'}", [node])
 
-    def repaired(self, trial: trials.Repair) -> Graph:
-        """Return the graph of a repair."""
+    def repaired(self, trial: trials.Repair, shown: Sequence[Graph] = ()) -> Graph:
+        """Return the graph of a repair that is shown these passes, which are done."""
         aim = trial.finding
+        samples = tuple(self._sample(graph, trial.team) for graph in shown if graph.failed is None)
         given = RepairGiven(
             team=trial.team, finding=Finding(layer=aim.layer, agent=aim.agent, kind=aim.kind, text=aim.text),
             critiques=dict(trial.critiques), weights=dict(trial.weights), memory=trial.memory, refused=trial.refused,
+            shown=samples, edits=trial.edits,
         )  # fmt: skip
         node = repair_node(ANSWER, self.optimiser, given, trial.index, task=self.repair, seed=self.seed)
         return Graph(f"repair {trial.index}", [node])
 
     def _sample(self, graph: Graph, team: TeamSpec) -> Sample:
-        assert graph.item in self.train, "a critique was to be shown an item that is not for training"
+        assert graph.item in self.train, "a critic was to be shown an item that is not for training"
         score = graph.output(SCORE)
         question, told = self.items[graph.item].question, score.feedback
         return Sample(item=graph.item, question=question, score=score.score, feedback=told, trace=steps_of(graph, team))
@@ -142,15 +144,16 @@ class TeamWorker:
         """Return one outcome a trial, in order; one whose calls could not be ended is `Failed`."""
         asked = [trials.parse(request.candidate) for request in requests]
         passes = {trial.key: trial for trial in asked if isinstance(trial, trials.Forward)}
-        read = {trial.key: _shown(trial) for trial in asked if isinstance(trial, trials.Critique)}
+        read = {trial.key: _shown(trial) for trial in asked if not isinstance(trial, trials.Forward)}
         passes |= {one.key: one for shown in read.values() for one in shown}
         done = await self._graphs({key: self.setup.forward(trial) for key, trial in passes.items()})
         calls = {}
         for trial in asked:
+            shown = [done[one.key] for one in read.get(trial.key, ())]
             if isinstance(trial, trials.Critique):
-                calls[trial.key] = self.setup.criticised(trial, [done[one.key] for one in read[trial.key]])
+                calls[trial.key] = self.setup.criticised(trial, shown)
             elif isinstance(trial, trials.Repair):
-                calls[trial.key] = self.setup.repaired(trial)
+                calls[trial.key] = self.setup.repaired(trial, shown)
         done |= await self._graphs(calls)
         return [self._outcome(trial, done[trial.key]) for trial in asked]
 
@@ -214,8 +217,8 @@ class TeamWorker:
         return Scored({**values, "tokens": int(graph.states[ANSWER].cost.get("tokens", 0.0))})
 
 
-def _shown(trial: trials.Critique) -> list[trials.Forward]:
-    """Return the passes that a critique reads; the ledger has their calls."""
+def _shown(trial: trials.Critique | trials.Repair) -> list[trials.Forward]:
+    """Return the passes that a critique or a repair reads; the ledger has their calls."""
     return [trials.Forward(trial.team, item, sample) for item, sample in trial.shown]
 
 
