@@ -5,8 +5,10 @@ The searches, the gate, the confirmation and all figures are the real ones; only
 """
 
 import json
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from html import unescape
 from typing import Any
 
 from plait.orchestrator.recipes.team_phases import Told, passes, profile_of, settled_splits
@@ -63,7 +65,7 @@ class Play:
         measured = _measured(spec, start, searches, splits, player, bad) if self.confirms else Measured()
         notes = splits.notes(profile_of(spec, spec.profile).gate)
         summary = summarise(spec, start, searches[spec.profile], measured, notes=notes, stamp="")
-        summary["searches"] = [search_facts(one) for one in searches.values()]
+        summary |= {"searches": [search_facts(one) for one in searches.values()], "headroom": None, "cut_short": []}
         made = {
             "schema": 1, "method": "team", "status": "SUCCEEDED", "stop_reason": "",
             "spec": json.loads(spec.model_dump_json(exclude={"run"})), "resolved": _resolved(spec, splits),
@@ -118,3 +120,14 @@ def _resolved(spec: TeamTrainSpec, splits: Splits) -> dict[str, Any]:
               "optimiser": {"name": spec.optimiser or spec.model}}  # fmt: skip
     sizes = {name: len(items) for name, items in splits.parts()}
     return {"models": models, "start": "", "prompts": "cd" * 32, "data_sha256": "ef" * 32, "splits": sizes}
+
+
+def text_of(page: str) -> str:
+    """The words of a page as a reader sees them, folded or not."""
+    page = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", page)).split())
+
+
+def section(page: str, title: str) -> str:
+    """The part of a page under a heading."""
+    return page[page.index(f"<h2>{title}</h2>") :].split("<h2>")[1]

@@ -115,6 +115,13 @@ def test_flags_are_laid_upon_the_spec(plait, spec):
     assert plan["later_calls"] == 2 * 20, "the start and the final team, and no control"
 
 
+def test_a_run_that_its_budget_ends_with_a_verdict_is_done(plait, spec):
+    floor = json.loads(plait("team", "train", spec(steps=9), "--dry-run", "--json")[1])["floor"]
+    code, out, err = plait("team", "train", spec(steps=9), "--budget-calls", str(floor), "--out", "run")
+    assert code == 0, err
+    assert f"note: the budget of {floor} calls ended the search plait after" in " ".join(out.split())
+
+
 def test_json_has_events_and_nothing_else(plait, spec):
     code, out, err = plait("team", "train", spec(), "--out", "run", "--json", "--controls", "none")
     assert (code, err) == (0, "")

@@ -149,7 +149,7 @@ def test_the_confirm_split_is_met_once_unless_it_is_said_otherwise(tmp_path):
         assert not (tmp_path / "second" / "result.json").exists()
         again = trainer(KNOWN, server.url, **settings, again=True).run(tmp_path / "again")
     assert again.summary["changed"]
-    assert again.summary["stamp"] == "confirm: a second pass test: a second pass"
+    assert again.summary["stamp"] == "confirm: a second pass; test: a second pass"
     assert "a second pass" in (tmp_path / "again" / "report.html").read_text()
 
 

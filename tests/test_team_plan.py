@@ -5,6 +5,7 @@ Source: specs/ann, section 12, check 15.
 
 import pytest
 from plait.errors import SpecError
+from plait.orchestrator.commands_run import exit_code
 from plait.orchestrator.recipes.team import TeamTrainer
 from plait.orchestrator.recipes.team_phases import profile_of, settled_splits
 from plait.orchestrator.recipes.team_plan import search_calls
@@ -18,6 +19,8 @@ from plait.tests.scripted_team_reading import asked, kind_of, said
 from plait.tests.team_training import patch, rows, serving, trainer
 
 KNOWN = world(3, q=0.9, structure=False)
+TOKENS = 15_000
+"""Less than a first step takes, and more than the confirm split does."""
 
 
 @pytest.fixture(autouse=True)
@@ -113,20 +116,89 @@ def test_a_run_that_its_budget_ends_confirms_the_same_teams_when_resumed(tmp_pat
         whole = made.run(tmp_path / "whole")
         assert server.script.calls <= 530
         assert whole.summary["searches"][0]["stop"] == "budget"
+        assert (whole.status, exit_code(whole, 0.0)) == ("SUCCEEDED", 0), "it ended as its budget foresaw"
+        made = len(whole.summary["searches"][0]["steps"])
+        assert 0 < made < 6
+        assert whole.summary["cut_short"] == [f"the budget of 530 calls ended the search plait after {made} of 6 steps"]
         assert whole.summary["changed"], "the budget paid for something that was kept"
 
         cut = trainer(KNOWN, server.url, steps=6, run=budget)
         cut.subscribe(lambda event: _ends_confirm(cut, event))
         stopped = cut.run(tmp_path / "cut")
-        assert stopped.status == "STOPPED"
+        assert (stopped.status, exit_code(stopped, 0.0)) == ("STOPPED", 3)
         assert stopped.summary["answer"] == "start", "nothing is confirmed by a part of the items"
         assert stopped.summary["confirmed"] != whole.summary["confirmed"]
         resumed = TeamTrainer.resume(tmp_path / "cut", {"budget_calls": None}).run(tmp_path / "cut")
         assert resumed.summary["final"] == whole.summary["final"]
         assert resumed.summary["confirmed"] == whole.summary["confirmed"]
         assert resumed.summary["rows"] == whole.summary["rows"]
+        assert resumed.summary["cut_short"] == whole.summary["cut_short"], "the budget that ended the search is told"
 
 
 def _ends_confirm(run, event):
     if event.kind == "phase" and event.fields["phase"] == "confirm":
         run.request_stop("asked to")
+
+
+def test_a_budget_that_ends_what_comes_after_the_verdict_leaves_a_whole_run(tmp_path):
+    phases = []
+    with serving(KNOWN) as server:
+        made = trainer(KNOWN, server.url, controls=("single", "best-of-n"), test=10)
+
+        def ends_controls(event):
+            phases.extend([event.fields["phase"]] if event.kind == "phase" else [])
+            if event.kind == "phase" and phases.count("confirm") == 2:  # start and final team have met it
+                made.request_stop("budget: seconds")
+
+        made.subscribe(ends_controls)
+        result = made.run(tmp_path / "run")
+        assert result.summary["confirmed"] is not None
+        assert (result.status, exit_code(result, 0.0)) == ("SUCCEEDED", 0)
+        everyone = "start team; final team (plait); one agent, plain prompt; best-of-n"
+        assert result.summary["cut_short"] == [
+            "the budget ended the run: the confirm split was still to be met by: one agent, plain prompt; best-of-n",
+            f"the budget ended the run: the test split was still to be met by: {everyone}",
+        ]
+        page = (tmp_path / "run" / "report.html").read_text()
+        assert all(line in page for line in result.summary["cut_short"])
+        assert "This run was stopped" not in page
+        whole = TeamTrainer.resume(tmp_path / "run").run(tmp_path / "run")
+        assert whole.summary["cut_short"] == []
+        assert rows(whole)["best-of-n"]["test"]["n"] == 10
+
+
+def test_a_stop_in_the_search_keeps_a_resumed_run_from_nothing(tmp_path):
+    with serving(KNOWN) as server:
+        whole = trainer(KNOWN, server.url).run(tmp_path / "whole")
+        made, edits = trainer(KNOWN, server.url), []
+
+        def ends_search(event):
+            edits.extend([event] if event.kind == "edit" else [])
+            if edits:
+                made.request_stop("asked to")
+
+        made.subscribe(ends_search)
+        stopped = made.run(tmp_path / "cut")
+        assert stopped.status == "STOPPED"
+        assert stopped.summary["cut_short"][0] == "a stop (asked to) ended the search plait after 1 of 2 steps"
+        resumed = TeamTrainer.resume(tmp_path / "cut").run(tmp_path / "cut")
+    assert (resumed.summary, resumed.status) == (whole.summary, "SUCCEEDED")
+
+
+def test_a_budget_that_ends_the_search_before_a_step_is_whole_is_told_in_the_verdict(tmp_path):
+    with serving(KNOWN) as server:
+        result = trainer(KNOWN, server.url, steps=6, run={"budget_tokens": TOKENS}).run(tmp_path / "run")
+    assert result.summary["searches"][0]["steps"] == []
+    assert result.verdict == (
+        f"Not confirmed: the budget of {TOKENS:,} tokens ended the search before its first step was whole, so the "
+        "start team is the answer."
+    )
+    assert "the confirm split was still to be met by" not in " ".join(result.summary["cut_short"])
+
+
+@pytest.mark.parametrize(("profile", "grows"), [("plait", True), ("random", True), ("gepa", False)])
+def test_a_plan_says_where_a_team_may_grow_beyond_it(profile, grows):
+    notes = trainer(KNOWN, "http://127.0.0.1:9/v1", profile=profile).plan()["notes"]
+    said = [note for note in notes if "run.budget_calls bounds that" in note]
+    assert bool(said) is grows
+    assert all("the start team (2 calls an item)" in note and "to 12 agents at most" in note for note in said)

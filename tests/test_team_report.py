@@ -12,21 +12,10 @@ from plait.orchestrator.report.team_page import render
 from plait.team_pictures import plot
 from plait.teams import AgentSpec, Aggregator, Block, LayerSpec, Limits, Schema, TeamSpec
 from plait.tests.scripted_team import world
-from plait.tests.team_runs import TIMING, Play
+from plait.tests.team_runs import TIMING, Play, section, text_of
 
 EVIL = "<script>alert('x')</script> & \"$x^{\" </svg></pre></details>"
 CONTROLS = ("single", "best-of-n", "random", "static", "oracle", "gepa")
-
-
-def text_of(page):
-    """The words of a page as a reader sees them, folded or not."""
-    page = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
-    return " ".join(unescape(re.sub(r"<[^>]*>", " ", page)).split())
-
-
-def section(page, title):
-    """The part of a page under a heading."""
-    return page[page.index(f"<h2>{title}</h2>") :].split("<h2>")[1]
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +92,7 @@ def test_a_stopped_run_says_so_and_compares_nothing_it_did_not_measure():
 
 
 def test_a_second_pass_is_stamped(result):
-    stamp = "confirm: a second pass"
+    stamp = "confirm: a second pass; test: a second pass"
     changed = {**result, "summary": {**result["summary"], "stamp": stamp}}
     assert f"Second pass. {stamp}. Other teams trained from this start have met these items before" in text_of(
         render(changed, TIMING)
@@ -170,9 +159,13 @@ def test_the_oracles_mark_is_hollow(result):
 def test_choices_refusals_failures_and_splits_are_counted(result, page):
     summary = result["summary"]
     chosen = text_of(section(page, "Which blocks were chosen"))
-    for block, found in summary["selection"]["solve"].items():
-        assert f"solve {block} {found['chosen']} " in chosen
-        assert f"{100 * found['accuracy']:.1f} %" in chosen
+    assert summary["changed"]
+    for layer in dict.fromkeys((*summary["selection"], *summary["selection_final"])):
+        teams = [summary[name].get(layer, {}) for name in ("selection", "selection_final")]
+        for block in dict.fromkeys(block for team in teams for block in team):
+            cells = [cell for team in teams for cell in _cells(team, block)]
+            assert f"{layer} {block} {' '.join(cells)} " in f"{chosen} "
+    assert "layer block start team final team (plait) items share accuracy items share accuracy" in chosen
     became = text_of(section(page, "What became of the edits"))
     assert any(one["refusals"] for one in summary["searches"])
     for code in {code for one in summary["searches"] for code in one["refusals"]}:
@@ -186,6 +179,14 @@ def test_choices_refusals_failures_and_splits_are_counted(result, page):
         assert f"{name} {size} " in splits
     assert summary["notes"]
     assert all(note in splits for note in summary["notes"])
+
+
+def _cells(team, block):
+    """What the page shows of a block that a team chose, or never chose."""
+    if block not in team:
+        return ["–"] * 3
+    chosen, total = team[block]["chosen"], sum(one["chosen"] for one in team.values())
+    return [f"{chosen}", f"{100 * chosen / total:.1f} %", f"{100 * team[block]['accuracy']:.1f} %"]
 
 
 def test_costs_tell_what_training_took_and_whether_it_pays(learned, result):
@@ -282,11 +283,13 @@ def hostile(result):
     made["resolved"]["models"] = {"": {"name": EVIL}, EVIL: {EVIL: EVIL}}
     summary = made["summary"]
     summary |= {"stamp": EVIL, "notes": [EVIL], "diff": f"+ {EVIL}\n", "selection": {EVIL: {EVIL: {
-        "chosen": 1, "accuracy": 1.0}}}}  # fmt: skip
+        "chosen": 1, "accuracy": 1.0}}}, "selection_final": {EVIL: {"b": {"chosen": 1, "accuracy": 1.0}}},
+        "cut_short": [EVIL]}  # fmt: skip
     summary["final"]["team"] = team.model_dump(mode="json")
     summary["confirmed"]["why"] = EVIL
     for one in summary["searches"]:
-        one |= {"refusals": {EVIL: 1}, "about": EVIL, "stop": EVIL}
+        one |= {"refusals": {EVIL: 1}, "about": EVIL, "stop": EVIL, "ended_by": EVIL}
+        one["asked"]["repair"] = {"asked": 1, "useless": 1, "reasons": {EVIL: 1}}
         for step in one["steps"]:
             step |= {"note": EVIL, "criticised": [EVIL], "blame": {EVIL: 0.5}}
             for edit in step["edits"]:

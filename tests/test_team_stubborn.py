@@ -1,8 +1,10 @@
 """Optimisers that are of no help: whatever they answer, a training run ends, and says that nothing was learned."""
 
 import json
+from html import unescape
 
 import pytest
+from plait.orchestrator.recipes.team_result import KINDS
 from plait.tests.fault_server import answer, completion, empty_choices, filtered, refusal, status, text, wrong_json
 from plait.tests.scripted_team import world
 from plait.tests.team_training import patch, rows, serving, trainer
@@ -49,7 +51,7 @@ def check(result, codes):
     assert result.status == "SUCCEEDED"
     assert not result.summary["changed"]
     assert result.summary["answer"] == "start"
-    assert result.verdict == "Not confirmed: no edit passed the gate, so the start team is the answer."
+    assert result.verdict.startswith("Not confirmed: no edit passed the gate, so the start team is the answer. ")
     assert result.team == result.candidate == KNOWN.start()
     assert rows(result)["start"]["confirm"]["n"] == 20
     assert rows(result)["start"]["confirm_missing"] == 0
@@ -57,7 +59,15 @@ def check(result, codes):
     assert search["stop"] == "patience"
     if codes is not None:
         assert set(search["refusals"]) == codes
-    assert search["refusals"] or sum(search["failures"].values()), "why nothing came of it is said"
+    said = [(name, facts) for name, facts in search["asked"].items() if facts["useless"]]
+    assert said, "why nothing came of it is said"
+    for name, facts in said:
+        assert facts["useless"] == facts["asked"]
+        reason = next(iter(facts["reasons"])).rstrip(".")
+        assert f"{facts['useless']} of {facts['asked']} {KINDS[name][0]} " in result.verdict
+        assert reason in result.verdict
+    page = (result.folder / "report.html").read_text()
+    assert result.verdict in unescape(page).replace("\u00a0", " ")
     for name in ("team.yaml", "candidate.yaml", "result.json", "report.html", "timing.json"):
         assert (result.folder / name).stat().st_size
     assert json.loads((result.folder / "result.json").read_text())["status"] == "SUCCEEDED"

@@ -24,6 +24,7 @@ from ..loops import run_blocking
 from ..study import Strand
 from .judge_models import capabilities_of
 from .team_base import Session
+from .team_ending import cut_short, stated
 from .team_headroom import SplitMethod
 from .team_headroom_result import headroom_line
 from .team_models import OpenModels, names_in
@@ -33,6 +34,9 @@ from .team_result import TeamResult
 from .team_spec import TeamTrainSpec
 from .team_stats import Measured, Search, controls_of, search_facts, summarise
 from .team_worker import TeamSetup
+
+HELD_OUT = ("confirm", "test")
+"""Splits that no search sees, in the order that teams meet them."""
 
 
 class TeamTrainer(SplitMethod):
@@ -53,6 +57,14 @@ class TeamTrainer(SplitMethod):
     method: ClassVar[str] = "team"
     spec_type: ClassVar[type[TeamTrainSpec]] = TeamTrainSpec
     result_type: ClassVar[type[TeamResult]] = TeamResult
+
+    _confirmed = False
+    """Whether start and final team have met the whole confirm split."""
+
+    @property
+    def status(self) -> str:
+        """`SUCCEEDED` also where a budget ended the run after its verdict: what is left out is in `cut_short`."""
+        return "SUCCEEDED" if self._confirmed and self._stop.startswith("budget") else super().status
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -123,7 +135,7 @@ class TeamTrainer(SplitMethod):
     def _searched(self, session: Session) -> dict[str, Search]:
         """Run the searches of the profile and of controls, all at once, and return what each found."""
         leaks, models = leak_check(self.splits, self.by_id).leaks, sorted(names_in(self.team))
-        known = session.steps()
+        known, ended_by = session.cut()
         searches = {
             name: TextualSearch(
                 self.team, self.splits.train, self.splits.validation, profile_of(self.spec, name), self.spec.seed,
@@ -137,22 +149,29 @@ class TeamTrainer(SplitMethod):
         session.budget.limits = reserved(self.spec, self.team, self.splits)
         told = self._study(session, "search", strands)
         session.budget.limits = self.spec.run.limits
-        found = {name: Search(name, one, told[name]) for name, one in searches.items()}
         if session.ended:
-            session.keep_steps({name: one.whole for name, one in found.items()})
+            ended_by = stated(session.ended, self.spec.run.limits)
+        found = {name: Search(name, one, told[name], ended_by if self._cut(one) else "")
+                 for name, one in searches.items()}  # fmt: skip
+        if session.ended.startswith("budget"):  # after any other stop a resumed run searches on
+            session.keep_cut({name: one.whole for name, one in found.items()}, ended_by)
         return found
+
+    def _cut(self, search: TextualSearch) -> bool:
+        """Return whether a search, in this start or an earlier one, was ended before its time."""
+        return not search.done or (search.stop == "steps" and len(search.steps) < self.spec.steps)
 
     def _confirm(self, session: Session, searches: Mapping[str, Search], measured: Measured) -> str:
         """Let start, finals and controls meet confirm and test split, once; return the report's stamp."""
         teams = {"start": self.team, **{name: one.final for name, one in searches.items()}}
         stamp = ""
-        for split in ("confirm", "test"):
+        for split in HELD_OUT:
             items = dict(self.splits.parts())[split]
             if not items or self._stop:
                 continue
             finals = [one.final for one in searches.values()]
             if take_split(session.ledger, session.folder.id, split, items, self.team, finals, again=self.spec.again):
-                stamp = f"{stamp} {split}: a second pass".strip()
+                stamp = f"{stamp}; {split}: a second pass" if stamp else f"{split}: a second pass"
             for wanted in (teams, controls_of(self.spec, self.team, measured)):
                 for name, team in wanted.items():
                     measured.teams[name] = team
@@ -189,8 +208,11 @@ class TeamTrainer(SplitMethod):
     ) -> TeamResult:  # fmt: skip
         folder, own = session.folder, searches[self.spec.profile]
         summary = summarise(self.spec, self.team, own, measured, notes=self.notes, stamp=stamp)
-        summary["searches"] = [search_facts(one) for one in searches.values()]
-        summary["headroom"] = found
+        summary |= {"searches": [search_facts(one) for one in searches.values()], "headroom": found}
+        met = [measured.met(self.spec, name, len(items)) for name, items in self.splits.parts() if name in HELD_OUT]
+        ended_by = stated(self._stop, self.spec.run.limits)
+        summary["cut_short"] = cut_short(summary["searches"], self.spec.steps, met, ended_by)
+        self._confirmed = measured.whole("confirm", "start", own.name)
         save_team(own.final, folder.path / "candidate.yaml")
         save_team(own.final if summary["answer"] == "final" else self.team, folder.path / "team.yaml")
         result: TeamResult = self._ended_with(session, summary)

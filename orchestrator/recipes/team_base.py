@@ -202,15 +202,18 @@ class Session:
     ended: str = ""
     """Why the last study ended early; "" where it did not."""
 
-    def steps(self) -> dict[str, int]:
-        """Return how far each search went in an earlier start that its budget ended: it goes no further now."""
-        place = self.folder.path / "steps.json"
-        found: dict[str, int] = json.loads(place.read_text()) if place.exists() else {}
-        return found
+    def cut(self) -> tuple[dict[str, int], str]:
+        """Return the steps of each search that a budget ended in an earlier start, and that budget in words.
 
-    def keep_steps(self, steps: dict[str, int]) -> None:
+        Such a search goes no further now; `({}, "")` where there is none.
+        """
+        place = self.folder.path / "steps.json"
+        found: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {"steps": {}, "ended_by": ""}
+        return found["steps"], found["ended_by"]
+
+    def keep_cut(self, steps: Mapping[str, int], ended_by: str) -> None:
         """Keep how far searches went that a budget ended, so that a resumed run confirms the same teams."""
-        write_json(self.folder.path / "steps.json", steps)
+        write_json(self.folder.path / "steps.json", {"steps": dict(steps), "ended_by": ended_by})
 
 
 @dataclass

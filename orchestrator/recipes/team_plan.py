@@ -20,14 +20,18 @@ FLOOR_ITEMS = 32
 """Items of the gate's first look."""
 MOST_HEADROOM = 100
 """Training items that plain prompts are tried on before training."""
+TEXTS = {"set_instructions", "set_role"}
+"""Edits that leave a team as large as it was."""
 LATER = 0.4
-"""Share of a run's seconds that the passes after the search have."""
+"""Share of a run's seconds that the passes after the search have, and of its tokens and money at most."""
 
 
 def plan_of(
     spec: TeamTrainSpec, team: TeamSpec, splits: Splits, notes: Sequence[str], *, prompts: int = 0
 ) -> dict[str, JSON]:
     """Return the calls that a run makes, and those it makes at most, with the start team's size throughout.
+
+    What edits make larger asks for more than that; a budget of calls bounds it all the same.
 
     Args:
         spec: Of the run.
@@ -57,8 +61,20 @@ def plan_of(
         "calls_an_item": least, "calls_an_item_at_most": most, "headroom_calls": first,
         "search_calls": sum(searches), "search_calls_at_most": searches_at_most, "later_calls": later, "calls": whole,
         "calls_at_most": first_at_most + searches_at_most + later_at_most, "floor": floor,
-        "splits": {name: len(items) for name, items in splits.parts()}, "notes": list(notes),
+        "splits": {name: len(items) for name, items in splits.parts()},
+        "notes": [*notes, *_growth(profiles, team, most)],
     }  # fmt: skip
+
+
+def _growth(profiles: Sequence[TextualProfile], team: TeamSpec, most: int) -> list[str]:
+    """Return that a team which grows asks for more, where an edit that a profile allows may let it grow."""
+    if all(profile.edits and set(profile.edits) <= TEXTS for profile in profiles):
+        return []
+    limits = team.limits
+    return [
+        f"calls_at_most takes every team for as large as the start team ({most} calls an item); one that edits let "
+        f"grow, to {limits.max_agents} agents at most, asks for more, and run.budget_calls bounds that"
+    ]
 
 
 def headroom_calls(team: TeamSpec, splits: Splits, prompts: int, *, most: bool = False) -> int:
@@ -128,7 +144,9 @@ def reserved(spec: TeamTrainSpec, team: TeamSpec, splits: Splits) -> Limits:
     """Return the limits of the searches: what the passes after them need is kept back."""
     limits, later = spec.run.limits, later_calls(spec, team, splits)
     whole = sum(search_calls(profile_of(spec, name), spec, team, splits) for name in spec.searches) + later
-    share = 1 - later / whole if whole else 1.0
+    # What a call takes is not known yet: tokens may pay for no more than the floor, of which the later passes are most.
+    least = min(LATER, later / floor_of(spec, team, splits))
+    share = 1 - max(later / whole, least)
     return replace(
         limits,
         calls=None if limits.calls is None else max(0, limits.calls - later),

@@ -5,12 +5,13 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean
 
 from ...intervals import mean_interval
-from ...records import JSON, Scored
+from ...records import JSON, Failed, Scored
 from ...search.gate import Confirmed, confirm, gain_of, pair_up
 from ...search.textual import TextualSearch
 from ...search.textual_trials import Forward
 from ...team_pictures import diff, mermaid
 from ...teams import TeamSpec
+from .team_ending import Met, asked_facts, is_stopped, missing_facts
 from .team_phases import Told, samples_for, scores_of, single, static, statics
 from .team_spec import TeamTrainSpec
 
@@ -26,11 +27,13 @@ class Search:
         name: Of its profile.
         search: The search.
         told: Its trials and their outcomes.
+        cut_by: What ended it before its time, such as `the budget of 480 s`; "" where it came to its end.
     """
 
     name: str
     search: TextualSearch
     told: Told
+    cut_by: str = ""
 
     @property
     def whole(self) -> int:
@@ -63,6 +66,27 @@ class Measured:
     def scores(self, split: str, name: str) -> dict[str, float | None]:
         """Return a team's scores by item."""
         return scores_of(self.told.get(split, {}).get(name, ()))
+
+    def missing(self, split: str, name: str) -> dict[str, str]:
+        """Return why an item has no score, by item, of a team's passes that gave none."""
+        told = self.told.get(split, {}).get(name, ())
+        return {trial.candidate.item: outcome.reason for trial, outcome in told if isinstance(outcome, Failed)}  # type: ignore[attr-defined]
+
+    def whole(self, split: str, *names: str) -> bool:
+        """Return whether teams met a split, and no stop kept them from any of its items."""
+        told = [self.told.get(split, {}).get(name, ()) for name in names]
+        return all(told) and not any(is_stopped(outcome) for one in told for _, outcome in one)
+
+    def met(self, spec: TeamTrainSpec, split: str, size: int) -> Met:
+        """Return how many items of a split each team of the report has met; an oracle as many as the last of its."""
+        told = self.told.get(split, {})
+        count = {name: sum(not is_stopped(outcome) for _, outcome in one) for name, one in told.items()}
+        names = ["start", *spec.searches, *(name for name in spec.controls if name not in (*spec.searches, "oracle"))]
+        teams = {name: count.get(name, 0) for name in names}
+        if "oracle" in spec.controls:
+            least = [count.get(name, 0) for name in self.teams if name.startswith(ORACLE)]
+            teams["oracle selection"] = min(least, default=0)
+        return Met(split, size, teams)
 
     def mean(self, split: str, name: str, value: str) -> float | None:
         """Return the mean of a pass's value, such as `tokens`."""
@@ -100,7 +124,7 @@ def summarise(
         "rows": [row_of(name, measured) for name in measured.teams if not name.startswith(ORACLE)]
         + _oracle(measured),
         "diff": diff(start, own.final), "mermaid": {"start": mermaid(start), "final": mermaid(own.final)},
-        "selection": selection(measured, "start") if measured.told else {},
+        "selection": selection(measured, "start"), "selection_final": selection(measured, own.name),
         "break_even": _break_even(own, measured),
     }  # fmt: skip
 
@@ -111,10 +135,9 @@ def _values(team: TeamSpec) -> JSON:
 
 def _verdict(spec: TeamTrainSpec, own: Search, measured: Measured) -> Confirmed | None:
     """Return whether the final team is better; None where nothing changed, or a stop left part of the split unmet."""
-    start, final = measured.scores("confirm", "start"), measured.scores("confirm", own.name)
-    if min(len(start), len(final)) < spec.confirm or measured.teams["start"].hash == own.final.hash:
+    if not measured.whole("confirm", "start", own.name) or measured.teams["start"].hash == own.final.hash:
         return None
-    return confirm(start, final, spec.level)
+    return confirm(measured.scores("confirm", "start"), measured.scores("confirm", own.name), spec.level)
 
 
 def _confirmed(verdict: Confirmed | None) -> JSON:
@@ -134,12 +157,16 @@ def row_of(name: str, measured: Measured) -> dict[str, JSON]:
         scores, start = measured.scores(split, name), measured.scores(split, "start")
         row[split] = _interval(scores, split) if scores else None
         row[f"{split}_minus_start"] = _paired(scores, start, split) if scores and name != "start" else None
-        row[f"{split}_missing"] = sum(score is None for score in scores.values())
+        row |= _missing(split, measured.missing(split, name))
     for value in ("calls", "tokens", "path", "unparsed"):
         mean = measured.mean("confirm", name, value)
         row[value] = None if mean is None else round(mean, 3)
     row["agents"] = len(measured.teams[name].agents())
     return row
+
+
+def _missing(split: str, missing: Mapping[str, str]) -> dict[str, JSON]:
+    return {f"{split}_missing": len(missing), f"{split}_missing_items": missing_facts(missing)}
 
 
 def _interval(scores: Mapping[str, float | None], split: str) -> JSON:
@@ -164,7 +191,8 @@ def _oracle(measured: Measured) -> list[dict[str, JSON]]:
                 best[item] = score if known is None else max(known, score if score is not None else known)
         row[split] = _interval(best, split) if best else None
         row[f"{split}_minus_start"] = _paired(best, measured.scores(split, "start"), split) if best else None
-        row[f"{split}_missing"] = sum(score is None for score in best.values())
+        lost = [measured.missing(split, name) for name in names]
+        row |= _missing(split, {item: why for item, why in lost[0].items() if all(item in one for one in lost)})
     return [{**row, "calls": None, "tokens": None, "path": None, "unparsed": None}]
 
 
@@ -185,7 +213,8 @@ def search_facts(one: Search) -> dict[str, JSON]:
     """Return what a search did, step by step."""
     search = one.search
     return {
-        "profile": one.name, "about": search.profile.about, "stop": search.stop or "budget",
+        "profile": one.name, "about": search.profile.about, "stop": "budget" if one.cut_by else search.stop,
+        "ended_by": one.cut_by, "asked": asked_facts(one.told, search.steps),
         "final": search.incumbent.hash, "tokens": one.tokens,
         "steps": [asdict(step) for step in search.steps[: one.whole]],
         "refusals": search.refusals, "failures": search.failures, "verdicts": search.verdicts,

@@ -20,16 +20,15 @@ STOPS = {
     "patience": "too many steps in a row without a valid edit",
     "perfect": "all validation items right",
     "target": "a training batch reached the target",
-    "budget": "the budget, or a request to stop",
 }
 
 
 def search_view(one: Mapping[str, Any]) -> dict[str, Any]:
     """Return a search as the page shows it."""
-    shown = ("profile", "about", "tokens", "failures", "verdicts")
+    shown = ("profile", "about", "tokens", "failures", "verdicts", "asked")
     return {
         **{name: one[name] for name in shown},
-        "stop": STOPS.get(one["stop"], one["stop"]),
+        "stop": one["ended_by"] or STOPS.get(one["stop"], one["stop"]),
         "edits": sum(len(step["edits"]) for step in one["steps"]),
         "steps": [step_view(step) for step in one["steps"]],
     }

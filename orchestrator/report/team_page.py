@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ...records import JSON
 from ...team_pictures import plot
 from ...teams import TeamSpec
-from ..recipes.team_result import label, statement
+from ..recipes.team_headroom_result import headroom_line, power_line
+from ..recipes.team_result import statement
+from ..recipes.team_rows import label, named_rows
 from .drawing import svg
 from .team_evidence import KINDS_OF_VERDICT, search_view
 from .team_figures import accuracy_figure, curve_figure
@@ -19,13 +22,9 @@ SPLITS = {
     "confirm": "start and final team meet on them once: the verdict",
     "test": "scored once, after the verdict; they decide nothing",
 }
-ROWS = {
-    "start": "the team that training began with",
-    "single": "one agent with a plain prompt",
-    "best-of-n": "as many samples of that agent, with a majority, as the start team's tokens pay for",
-    "static": "the start team without selection: the default block of each layer",
-    "oracle selection": "oracle: for each item the answer key picks the best choice of blocks; no team can do this",
-}
+
+Chosen = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""By layer and block: how often it was chosen, and how right the team was with it."""
 
 
 def render(result: dict[str, JSON], timing: dict[str, JSON]) -> str:
@@ -41,12 +40,15 @@ def render(result: dict[str, JSON], timing: dict[str, JSON]) -> str:
         statement=statement(summary).replace(" %", "\u00a0%"),
         confirmed=summary["confirmed"] is not None and summary["confirmed"]["passed"],
         models=models_of(result),
-        rows=_rows(summary),
+        rows=named_rows(summary),
+        called=partial(label, own=result["spec"]["profile"]),
         tested=any(row["test"] is not None for row in summary["rows"]),
         searches=[search_view(one) for one in summary["searches"]],
         verdicts=KINDS_OF_VERDICT,
         refusals=_refusals(summary["searches"]),
-        selection=_selection(summary["selection"]),
+        selection=_selection(summary["selection"], summary["selection_final"]),
+        headroom=_headroom(summary["headroom"]),
+        missing=_missing(named_rows(summary)),
         splits=_splits(result["resolved"]),
         figures=_figures(summary),
         pictures=list(_pictures(summary)),
@@ -80,38 +82,47 @@ def models_of(result: Mapping[str, Any]) -> dict[str, str]:
     return {"agents": agents, "optimiser": optimiser, "named": named, "caption": f"{caption}."}
 
 
-def _rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the table of teams: each row with its name for people, what it is, and whether it is the answer."""
-    searches = {one["profile"]: one for one in summary["searches"]}
-    own = summary["searches"][0]["profile"]
-    rows = []
-    for row in summary["rows"]:
-        name, about = row["name"], ROWS.get(row["name"], "")
-        if name in searches:
-            same = searches[name]["final"] == summary["start"]["hash"]
-            about = f"{searches[name]['about']}{'; it ended with the start team' if same else ''}"
-        answer = name == {"start": "start", "final": own}[summary["answer"]]
-        called = label(name)
-        if name in searches and called == name:
-            called = f"final team ({name})" if name == own else f"{name}'s final team"
-        rows.append({**row, "label": called, "about": about, "answer": answer})
-    return rows
-
-
 def _refusals(searches: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[int]]]:
     """Return refusals: by code, a count a search."""
     codes = sorted({code for one in searches for code in one["refusals"]})
     return [(code, [one["refusals"].get(code, 0) for one in searches]) for code in codes]
 
 
-def _selection(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Return how often each block was chosen, with its share of the layer's choices."""
+def _selection(start: Chosen, final: Chosen) -> list[dict[str, Any]]:
+    """Return how often start and final team chose each block, with its share of the layer's choices; None for never."""
+    places = dict.fromkeys((layer, block) for team in (start, final) for layer in team for block in team[layer])
     rows = []
-    for layer, blocks in found.items():
-        total = sum(block["chosen"] for block in blocks.values())
-        rows += [{"layer": layer, "block": name, "share": block["chosen"] / total, **block}
-                 for name, block in blocks.items()]  # fmt: skip
+    for layer, block in places:
+        row: dict[str, Any] = {"layer": layer, "block": block}
+        for name, team in (("start", start), ("final", final)):
+            blocks = team.get(layer, {})
+            total = sum(one["chosen"] for one in blocks.values())
+            row[name] = {**blocks[block], "share": blocks[block]["chosen"] / total} if block in blocks else None
+        rows.append(row)
     return rows
+
+
+def _headroom(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return what plain prompts showed before training; None where none were tried."""
+    if found is None:
+        return None
+    best = found["rows"][found["best"] - 1]
+    return {"plain": found["plain"], "best": best, "of": len(found["rows"]),
+            "line": headroom_line(dict(found)), "power": power_line(dict(found))}  # fmt: skip
+
+
+def _missing(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return which items have no score, a team and a split each, with the reasons."""
+    told = []
+    for row in rows:
+        for split in ("confirm", "test"):
+            found, count = row[f"{split}_missing_items"], row[f"{split}_missing"]
+            if count:
+                reasons = ", ".join(f"{reason} {times}" for reason, times in found["reasons"].items())
+                more = count - len(found["ids"])
+                ids = ", ".join(found["ids"]) + (f" and {more} more" if more else "")
+                told.append((f"{row['label']}, {split}", f"{count} ({reasons}): {ids}"))
+    return told
 
 
 def _splits(resolved: Mapping[str, Any]) -> list[tuple[str, int, str]]:
@@ -120,7 +131,7 @@ def _splits(resolved: Mapping[str, Any]) -> list[tuple[str, int, str]]:
 
 def _figures(summary: dict[str, JSON]) -> list[dict[str, str]]:
     """Return title, caption and SVG of each picture there is something to show in."""
-    rows = _rows(summary)
+    rows = named_rows(summary)
     made = [
         ("Accuracy of every team", "95 % bootstrap intervals over items; the dashed line is the start team on confirm "
          "items. A hollow mark is an oracle, which reads the answer key.",
