@@ -102,19 +102,37 @@ class Training:
 
 
 def blame(passes: Passes, batch: Batch) -> Program[dict[str, float | None]]:
-    """Return of each layer the share of failures that a new draw of it alone betters; None where that is not known.
+    """Return of each layer the share of failures that another output of it betters; None where that is not known.
 
-    Layers without sampling are not drawn again, and a single layer is at fault without a replay.
+    That output is a new draw of the layer, where it is sampled, or what a team that was right on the item made of it.
+    A single layer is at fault without a replay.
     """
-    team, failing = batch.team, batch.failing
+    replays = _drawn_again(batch) + _donated(passes, batch)
+    yield from passes.run(replays)
+    turned: dict[str, dict[str, bool]] = {layer.name: {} for layer in batch.team.layers}
+    for trial in replays:
+        if again := passes.of(trial):
+            items = turned[trial.resample]
+            better = again.score > batch.passes[trial.item].score
+            items[trial.item] = better or items.get(trial.item, False)
+    return {layer: fmean(items.values()) if items else None for layer, items in turned.items()}
+
+
+def _drawn_again(batch: Batch) -> list[Forward]:
+    """Return the failing passes, each sampled layer's agents drawn anew in turn."""
+    team = batch.team
     layers = [layer.name for layer in team.layers if sampled(layer) and len(team.layers) > 1]
-    yield from passes.run(Forward(team, item, batch.sample, layer) for layer in layers for item in failing)
-    shares: dict[str, float | None] = dict.fromkeys(layer.name for layer in team.layers)
-    for layer in layers:
-        replays = [(item, passes.get(team, item, batch.sample, layer)) for item in failing]
-        flips = [again.score > batch.passes[item].score for item, again in replays if again]
-        shares[layer] = fmean(flips) if flips else None
-    return shares
+    return [Forward(team, item, batch.sample, layer) for layer in layers for item in batch.failing]
+
+
+def _donated(passes: Passes, batch: Batch) -> list[Forward]:
+    """Return the failing passes, each layer's output in turn that of the first other team that was right on the item.
+
+    Not the last layer's: that would be the answer itself.
+    """
+    wanted = [(layer.name, item) for layer in batch.team.layers[:-1] for item in batch.failing]
+    found = [(layer, item, passes.donor(batch.team, item, layer)) for layer, item in wanted]
+    return [Forward(batch.team, item, batch.sample, layer, one.team, one.sample) for layer, item, one in found if one]
 
 
 def statistics(batch: Batch, blamed: Mapping[str, float | None]) -> dict[str, JSON]:

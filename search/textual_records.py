@@ -86,7 +86,7 @@ class StepRecord:
         incumbent: Hash of the team to beat.
         batch: Training items that were read.
         score: The parent's mean on them; None where none has a score.
-        blame: Of each layer, the share of failures that a new draw of it turned; None where it is not known.
+        blame: Of each layer, the share of failures that another output of it turned; None where it is not known.
         criticised: Scopes of the critiques asked for, "" being the whole team.
         edits: Every proposal.
         adopted: Hash of the new incumbent; "" where there is none.
@@ -103,6 +103,10 @@ class StepRecord:
     edits: list[EditRecord] = field(default_factory=list)
     adopted: str = ""
     note: str = ""
+
+
+_Place: TypeAlias = tuple[str, str, int, str, str, int]
+"""What tells a pass from every other: `Forward`'s fields, its teams as hashes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,8 @@ class Pass:
 class Passes:
     """All passes told of: none is asked for twice, and one that failed stays without a score."""
 
-    _known: dict[tuple[str, str, int, str], Pass | None] = field(default_factory=dict, init=False)
+    _known: dict[_Place, Pass | None] = field(default_factory=dict, init=False)
+    _right: dict[str, list[Forward]] = field(default_factory=dict, init=False)
     failed: int = 0
     """Passes that gave no score."""
 
@@ -140,12 +145,23 @@ class Passes:
             return
         outcomes = yield list(new.values())
         for place, outcome in zip(new, outcomes, strict=True):
-            self._known[place] = Pass.of(outcome)
-            self.failed += self._known[place] is None
+            found = self._known[place] = Pass.of(outcome)
+            self.failed += found is None
+            if found is not None and found.score >= 1 and not new[place].resample:
+                self._right.setdefault(new[place].item, []).append(new[place])
 
-    def get(self, team: TeamSpec, item: str, sample: int = 0, resample: str = "") -> Pass | None:
+    def get(self, team: TeamSpec, item: str, sample: int = 0) -> Pass | None:
         """Return a pass; None where it failed or was not asked for."""
-        return self._known.get((team.hash, item, sample, resample))
+        return self.of(Forward(team, item, sample))
+
+    def of(self, trial: Forward) -> Pass | None:
+        """Return what came of a trial; None where it failed or was not asked for."""
+        return self._known.get(_place(trial))
+
+    def donor(self, team: TeamSpec, item: str, layer: str) -> Forward | None:
+        """Return the first pass told of in which another team that has such a layer was right on `item`."""
+        others = (one for one in self._right.get(item, ()) if one.team.hash != team.hash)
+        return next((one for one in others if one.team.layer(layer)), None)
 
     def answers(self, team: TeamSpec, items: Iterable[str], samples: Sequence[int]) -> dict[str, Answer]:
         """Return a team's scores by item, None where there is none; a list where an item is drawn more than once."""
@@ -164,5 +180,6 @@ class Passes:
         return (self.get(team, item, sample) for sample in samples)
 
 
-def _place(trial: Forward) -> tuple[str, str, int, str]:
-    return trial.team.hash, trial.item, trial.sample, trial.resample
+def _place(trial: Forward) -> _Place:
+    donor = trial.donor.hash if trial.donor else ""
+    return trial.team.hash, trial.item, trial.sample, trial.resample, donor, trial.donor_sample

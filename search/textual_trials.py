@@ -57,7 +57,7 @@ class Forward(_Keyed):
 
     Values: `score` in [0, 1], `calls`, `tokens`, `path` (calls one after the other), `unparsed` (outputs that nothing
     could be read from), `answer` (text or None), `layers`: {name: {`block`, `bad_selection`, `agents`, `unparsed`,
-    `disagree`}}.
+    `disagree`}}; a donor's calls are in none of these.
     """
 
     team: TeamSpec
@@ -65,10 +65,16 @@ class Forward(_Keyed):
     sample: int = 0
     """Which draw of the sampled agents."""
     resample: str = ""
-    """A layer whose agents take their next draw; all else stays as it was."""
+    """A layer whose agents take their next draw, or that is passed over for a donor's; all else stays as it was."""
+    donor: TeamSpec | None = None
+    """Another team, whose output of the layer `resample` stands in for the team's own."""
+    donor_sample: int = 0
+    """Which draw of the donor."""
 
     def _written(self) -> dict[str, JSON]:
-        rest = {"item": self.item, "sample": self.sample, "resample": self.resample}
+        rest: dict[str, JSON] = {"item": self.item, "sample": self.sample, "resample": self.resample}
+        if self.donor is not None:  # keys of passes without one are what they were before there were donors
+            rest |= {"donor": _team_values(self.donor), "donor_sample": self.donor_sample}
         return {"kind": "forward", "team": _team_values(self.team), **rest}
 
 
@@ -144,6 +150,8 @@ def parse(key: str) -> TextualTrial:
         kind = values.pop("kind")
         values["team"] = TeamSpec.parse(values["team"], "trial: team")
         if kind == "forward":
+            if "donor" in values:
+                values["donor"] = TeamSpec.parse(values["donor"], "trial: donor")
             return Forward(**values)
         if kind == "critique":
             return Critique(**{**values, "shown": _pairs(values["shown"])})

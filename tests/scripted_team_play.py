@@ -39,6 +39,8 @@ class Played:
     path: int
     chosen: Mapping[str, str]
     selections: int = 0
+    drafts: Mapping[str, Said] = field(default_factory=dict)
+    """What each layer came to."""
 
     @property
     def right(self) -> bool:
@@ -68,13 +70,18 @@ class _Pass:
     drafts: dict[str, Said] = field(default_factory=dict)
 
 
-def play(world: World, team: TeamSpec, quest: Quest, sample: int = 0, resample: str = "") -> Played:
-    """Return what `team` does on `quest`."""
+def play(
+    world: World, team: TeamSpec, quest: Quest, sample: int = 0, resample: str = "", donated: Said | None = None
+) -> Played:
+    """Return what `team` does on `quest`; the layer `resample` does not run where its output is `donated`."""
     run = _Pass(world, quest, sample, resample)
     said: list[Said] = []
     chosen: dict[str, str] = {}
     path = selections = 0
     for layer in team.layers:
+        if donated and layer.name == resample:
+            run.drafts[layer.name] = donated
+            continue
         block, asked = choose(world, layer, quest)
         spoken = _block(run, layer, block, [run.drafts[name] for name in team.read_by(layer)])
         run.drafts[layer.name] = _combined(block, spoken)
@@ -82,7 +89,7 @@ def play(world: World, team: TeamSpec, quest: Quest, sample: int = 0, resample: 
         said += spoken
         selections += asked
         path += asked + (len(spoken) if block.aggregate.kind == "chain" else 1)
-    return Played(run.drafts[team.layers[-1].name], tuple(said), path, chosen, selections)
+    return Played(run.drafts[team.layers[-1].name], tuple(said), path, chosen, selections, run.drafts)
 
 
 def choose(world: World, layer: LayerSpec, quest: Quest) -> tuple[Block, bool]:
@@ -187,7 +194,7 @@ class Player:
         """Return the outcome of a trial."""
         if isinstance(trial, Forward):
             self.forwards += 1
-            return Scored(self._play(trial.team, trial.item, trial.sample, trial.resample).values())
+            return Scored(self._passed(trial).values())
         if isinstance(trial, Critique):
             return Scored(critique(self.world, self._wrong(trial), trial.scope))
         return Scored(read_patch(self._repair(trial)))
@@ -204,8 +211,14 @@ class Player:
         """Return the share of `items`, by id, that `team` answers rightly."""
         return sum(self._play(team, item).right for item in items) / len(items)
 
-    def _play(self, team: TeamSpec, item: str, sample: int = 0, resample: str = "") -> Played:
-        return play(self.world, team, self.quests[item], sample, resample)
+    def _play(self, team: TeamSpec, item: str, sample: int = 0) -> Played:
+        return play(self.world, team, self.quests[item], sample)
+
+    def _passed(self, trial: Forward) -> Played:
+        quest, given = self.quests[trial.item], None
+        if trial.donor is not None:
+            given = play(self.world, trial.donor, quest, trial.donor_sample).drafts[trial.resample]
+        return play(self.world, trial.team, quest, trial.sample, trial.resample, given)
 
     def _wrong(self, trial: Critique | Repair) -> list[tuple[str, str, int | None]]:
         """Return the wrong answers of the passes shown: of a chain's agents the last, whose answer it was."""

@@ -65,9 +65,9 @@ def answer(messages):
     return "Answer: 4" if "the b." in text else "Adding.\nAnswer: 3"
 
 
-def run(folder, model, team, asked, *, name="ledger", sample=0, resample="", loss=None, seed=0, **options):
+def run(folder, model, team, asked, *, name="ledger", sample=0, resample="", donor=(), loss=None, seed=0, **options):
     graphs = TeamGraphs(team, MODELS, seed=seed, loss=loss)
-    made = [Graph(item.id, graphs.nodes(item, sample, resample)) for item in asked]
+    made = [Graph(item.id, graphs.nodes(item, sample, resample, *donor)) for item in asked]
     ledger = Ledger(folder / f"{name}.db")
     try:
         return GraphRun(made, [CallWorker(model, Limiter(window=16))], ledger, **options).run()
@@ -225,6 +225,66 @@ def test_a_resampled_layer_is_paid_again_and_what_follows_only_where_it_changed(
     assert paid(changed) == [*after, *(f"solve/trio/{name}#0" for name in "abc")]
     with pytest.raises(SpecError, match="resample"):
         run(tmp_path, model, team, items(), resample="nowhere")
+
+
+def relay(plan="", solve="", check=""):
+    """Return three agents in a row, each told something of its own."""
+    made = [
+        layer(name, block("one", agent(f"{name}-agent", Schema() if name == "plan" else NUMBER, instructions=told)))
+        for name, told in (("plan", plan), ("solve", solve), ("check", check))
+    ]
+    return TeamSpec(layers=tuple(made), answer=NUMBER)
+
+
+def relayed(messages):
+    """Plans well unless told to guess; solves well from a good plan; the check repeats what was solved."""
+    text = messages[-1]["content"]
+    if "the plan-agent" in text:
+        return "Any number." if "Guess." in text else "Add the two."
+    return "Answer: 3" if "Add the two." in text or "Answer: 3" in text else "Answer: 9"
+
+
+@pytest.mark.parametrize(
+    ("given", "own", "suffix", "path"), [("plan", [], ["solve", "check"], 2), ("solve", ["plan"], ["check"], 1)]
+)
+def test_with_a_donors_output_only_the_suffix_is_paid_and_the_answer_turns(tmp_path, given, own, suffix, path):
+    model, ours, other = ScriptedChat(relayed), relay("Guess.", "Now.", "Again."), relay()
+    before = [run(tmp_path, model, team, items(), loss=score_node) for team in (other, ours)]
+    assert [one.graphs[0].output("score").score for one in before] == [1.0, 0.0]
+    assert model.calls.total() == 6
+    for calls in (len(suffix), 0):
+        asked = model.calls.total()
+        result = run(tmp_path, model, ours, items(), loss=score_node, resample=given, donor=(other,))
+        assert model.calls.total() - asked == result.counts.paid == calls
+        (graph,) = result.graphs
+        assert graph.output("score").score == 1.0
+        # the donor's calls are none of the team's, and the layer that it stands in for did not run
+        assert [row.layer for row in trace_of(graph, ours)] == [*own, *suffix]
+        assert [*layer_stats(graph, ours)] == [*own, *suffix]
+        assert path_calls(graph) == path
+
+
+def test_a_donor_may_be_of_another_shape_and_another_draw(tmp_path):
+    model, team = ScriptedChat(answer), three_layers(check="Do the sum again.")
+    early = layer("early", block("early", agent("early", Schema(kind="word"))))
+    donor = TeamSpec(layers=(early, *three_layers(selector="rule").layers[:2]), answer=NUMBER)
+    run(tmp_path, model, donor, items(), sample=1)
+    run(tmp_path, model, team, items())
+    result = run(tmp_path, model, team, items(), resample="solve", donor=(donor, 1))
+    (graph,) = result.graphs
+    assert graph.output("solve/out") == graph.output("donor:solve/out") is not None
+    assert graph.output("donor:solve/select").block == "solo"  # no question holds "hard"
+    assert graph.output("donor:plan/plan/planner#0").text == "Add the two."
+    assert {row.layer for row in trace_of(graph, team)} == {"plan", "check"}
+    assert result.counts.paid == 0, "it came to what the team's own layer had come to"
+
+
+@pytest.mark.parametrize("name", ["plan", "check", ""])
+def test_the_last_layer_and_one_that_the_donor_lacks_are_refused(tmp_path, name):
+    donor = TeamSpec(layers=relay().layers[1:], answer=NUMBER)
+    said = f"donor: layer: got {name!r}, expected a layer of both, not the team's last: solve"
+    with pytest.raises(SpecError, match=said):
+        run(tmp_path, ScriptedChat(relayed), relay(), items(), resample=name, donor=(donor,))
 
 
 def test_samples_of_one_agent_and_equal_agents_are_draws_of_their_own(tmp_path):

@@ -242,7 +242,7 @@ def test_a_step_tells_what_was_seen_before_anything_was_proposed():
     assert (shown["number"], shown["note"]) == (5, "every item was right")
     assert shown["seen"] == (
         "read 2 training items; the team to change scored 50 % on them; criticised: the whole team, solve; "
-        "failures that a new draw of the layer turned: solve 25 %; the team to change came from the archive"
+        "failures that another output of the layer turned: solve 25 %; the team to change came from the archive"
     )
 
 

@@ -1,5 +1,6 @@
 """Search over teams: phases in order, chunks and replay, blame, refusals, memory, failures, and that it learns."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -18,6 +19,7 @@ from plait.search.textual_profiles import (
     TextualProfile,
     textual_profile,
 )  # fmt: skip
+from plait.search.textual_records import Passes
 from plait.search.textual_trials import Critique, Finding, Forward, Repair, parse
 from plait.teams import TeamSpec
 from textual_world import TRAIN, VALIDATION, Landscape, instructions, layers_of, play, proposed, scored, team
@@ -83,6 +85,12 @@ def test_trials_are_read_back_from_their_text():
         assert hash(parse(trial.key)) == hash(trial)
     with pytest.raises(SpecError, match="trial of a search over teams"):
         parse('{"kind":"guess"}')
+
+
+def test_a_pass_without_a_donor_is_written_as_before_there_were_donors():
+    plain, given = Forward(team(), "a", 1, "solve"), Forward(team(), "a", 1, "solve", team("plan", "solve"), 2)
+    assert set(json.loads(plain.key)) == {"kind", "team", "item", "sample", "resample"}
+    assert parse(given.key) == given != plain
 
 
 # -- phases, chunks, replay
@@ -170,6 +178,74 @@ def test_a_layer_with_unparsed_outputs_is_criticised_all_the_same():
 def test_a_layer_that_is_not_sampled_is_not_drawn_again():
     trials = play(search(start=team("plan", "solve")), Scripted())
     assert not any(trial.resample for trial in of(Forward, trials))
+
+
+def learned(right, start: TeamSpec, steps: int = 2):
+    """Return a search over four training items, which are read in each step, and its trials.
+
+    A better team is adopted in the first step; `right` answers for training items.
+    """
+
+    def judged(trial):
+        if trial.item in TRAIN:
+            return right(trial)
+        return int(trial.item[1:]) % (2 if trial.team.hash == start.hash else 5) > 0
+
+    profile = replace(PLAIT, parents="incumbent", merges=0.0)
+    ours = TextualSearch(start, TRAIN[:4], VALIDATION, profile, steps=steps)
+    trials = play(ours, Scripted(judged))
+    assert ours.steps[0].adopted
+    return ours, trials
+
+
+def test_what_another_team_made_of_an_item_that_it_was_right_on_tells_whose_fault_a_failure_is():
+    start = team("plan", "solve", "say")
+
+    def right(trial):
+        if trial.team.hash == start.hash:
+            return trial.item in ("t0", "t1")
+        return trial.donor is not None and (trial.item, trial.resample) == ("t0", "plan")
+
+    ours, trials = learned(right, start)
+    given = [trial for trial in of(Forward, trials) if trial.donor]
+    # only where another team was right, and never the last layer, whose output would be the answer itself
+    assert [(trial.resample, trial.item) for trial in given] == [
+        ("plan", "t0"), ("plan", "t1"), ("solve", "t0"), ("solve", "t1")
+    ]  # fmt: skip
+    assert {(trial.team.hash, trial.donor.hash) for trial in given} == {(ours.steps[0].adopted, start.hash)}
+    assert [step.blame for step in ours.steps] == [
+        {"plan": None, "solve": None, "say": None}, {"plan": 0.5, "solve": 0.0, "say": None}
+    ]  # fmt: skip
+    assert [critique.scope for critique in of(Critique, trials) if critique.index == 1] == ["", "plan", "say"]
+
+
+def test_a_failure_that_a_new_draw_and_another_team_turn_counts_once():
+    start = team("plan", "solve", temperature=0.7)
+
+    def right(trial):
+        if trial.team.hash == start.hash:
+            return trial.item in ("t0", "t1")
+        turned = ("t0", "t1") if trial.donor else ("t0", "t3")
+        return trial.resample == "plan" and trial.item in turned
+
+    ours, _ = learned(right, start)
+    assert ours.steps[1].blame == {"plan": 0.75, "solve": 0.0}
+
+
+def test_a_donor_is_the_first_other_team_told_of_that_has_the_layer_and_was_right():
+    ours, short, first, second = (team(*names) for names in (["plan", "say"], ["say"], ["plan", "x"], ["plan", "y"]))
+    passes = Passes()
+    outcomes = {
+        Forward(ours, "a"): 1, Forward(short, "a"): 1, Forward(first, "a", 0, "plan"): 1, Forward(first, "b"): 1,
+        Forward(first, "a"): 0, Forward(second, "a", 3): 1, Forward(first, "a", 1): 1,
+    }  # fmt: skip
+    program = passes.run(outcomes)
+    assert next(program) == [*outcomes]
+    with pytest.raises(StopIteration):
+        program.send([scored(trial.team, float(score)) for trial, score in outcomes.items()])
+    assert passes.donor(ours, "a", "plan") == Forward(second, "a", 3)
+    assert passes.donor(ours, "a", "say") == Forward(short, "a")
+    assert passes.donor(ours, "b", "say") is None
 
 
 def test_half_of_a_batch_are_known_failures():

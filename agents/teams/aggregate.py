@@ -139,6 +139,24 @@ class CombineOutputs:
         return Upper(0)
 
 
+@dataclass(frozen=True)
+class KeepCombined:
+    """Takes over what another team's layer came to; free."""
+
+    name: ClassVar[str] = "team-donated"
+    version: ClassVar[int] = 1
+    spec: ClassVar[JSON] = None
+    output: ClassVar[type[BaseModel]] = Combined
+
+    async def run(self, given: Combined, model: object, seed: int) -> Combined:
+        """Return the output."""
+        return given
+
+    async def upper(self, given: Combined, model: object) -> Upper:
+        """Return nothing: no model is called."""
+        return Upper(0)
+
+
 def outputs_of(block: Block) -> int:
     """Return how many outputs take part at first: every sample of every agent, in a chain each agent once."""
     if block.aggregate.kind == "single":
@@ -178,6 +196,6 @@ def planned_calls(team: TeamSpec) -> Calls:
 
 
 __all__ = [
-    "Calls", "CombineOutputs", "Combined", "Outputs", "Vote", "calls_per_item", "combined", "layer_calls", "majority",
-    "outputs_of", "planned_calls",
+    "Calls", "CombineOutputs", "Combined", "KeepCombined", "Outputs", "Vote", "calls_per_item", "combined",
+    "layer_calls", "majority", "outputs_of", "planned_calls",
 ]  # fmt: skip

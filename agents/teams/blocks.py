@@ -2,8 +2,9 @@
 
 Ids: `LAYER/BLOCK/AGENT#k` is what the k-th sample of an agent said; `.../program` the call that wrote the program it
 ran, `.../rN` what it said in round N of a debate, `.../examples` the run of its program; `LAYER/BLOCK/choice` and
-`LAYER/BLOCK/synthesis` are an aggregator's calls; `LAYER/out` is what the layer came to. Neither the team's hash nor a
-layer's place is part of any task or input, so layers that an edit left alone cost nothing again.
+`LAYER/BLOCK/synthesis` are an aggregator's calls; `LAYER/out` is what the layer came to. `donor:` before an id is
+another team's node. Neither the team's hash nor a layer's place is part of any task or input, so layers that an edit
+left alone cost nothing again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,9 @@ from .wording import Wording, Work, fenced
 
 SANDBOX = "sandbox"
 """Name of the model that runs programs."""
+
+DONOR = "donor:"
+"""Begins the ids of a donor's nodes; no layer's name holds a colon."""
 
 Told = Mapping[str, Any]
 """Outputs of nodes, by id."""
@@ -86,6 +90,11 @@ class Place:
 def out_id(layer: str) -> str:
     """Return the id of a layer's output."""
     return f"{layer}/out"
+
+
+def donor_id(id_: str) -> str:
+    """Return the id that a node of a donor has in another team's graph."""
+    return f"{DONOR}{id_}"
 
 
 def block_nodes(place: Place, block: Block) -> list[Node]:
@@ -257,4 +266,4 @@ def _try(place: Place, id_: str) -> Node:
     return Node(f"{id_}/examples", TryExamples(), feed, (id_,), SANDBOX, label="examples")
 
 
-__all__ = ["SANDBOX", "Place", "block_nodes", "out_id"]
+__all__ = ["DONOR", "SANDBOX", "Place", "block_nodes", "donor_id", "out_id"]

@@ -8,11 +8,16 @@ Source: ANN, arXiv 2506.09046, section 2.1 of specs/ann; how blocks are chosen a
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel
 
 from ...errors import SpecError
 from ...graphs import Node
 from ...teams import LayerSpec, TeamSpec
-from .blocks import Place, block_nodes, out_id
+from .aggregate import KeepCombined
+from .blocks import DONOR, Place, block_nodes, donor_id, out_id
 from .items import TaskItem
 from .selection import KeepSelected, SelectBlock, Selected, asks, block_of, offer, selected_freely
 from .wording import Wording
@@ -62,7 +67,9 @@ class TeamGraphs:
         """Id of the node whose output is the answer."""
         return out_id(self.team.layers[-1].name)
 
-    def nodes(self, item: TaskItem, sample: int = 0, resample: str = "") -> list[Node]:
+    def nodes(
+        self, item: TaskItem, sample: int = 0, resample: str = "", donor: TeamSpec | None = None, donor_sample: int = 0
+    ) -> list[Node]:
         """Return the nodes to begin with: the choice of the first layer, below which all others come.
 
         Args:
@@ -70,29 +77,45 @@ class TeamGraphs:
             sample: Index of the sample: another one draws everything again.
             resample: A layer whose calls, its choice apart, take the next sample; what follows is paid again only
                 where what it reads has changed.
+            donor: Another team, which runs up to its layer `resample` first, under ids of its own. Its output stands
+                in for that of the team's layer, which does not run.
+            donor_sample: Index of the donor's sample.
 
         Raises:
-            SpecError: `resample` is no layer.
+            SpecError: `resample` is no layer; with a donor, it is the last one or the donor has none so called.
         """
         if resample and self.team.layer(resample) is None:
             known = ", ".join(layer.name for layer in self.team.layers)
             raise SpecError("team: resample", resample, f"a layer of the team: {known}")
-        return self._layer(item, sample, resample, 0)
+        if donor is None:
+            return self._layer(item, sample, resample, 0)
+        shared = [layer.name for layer in self.team.layers[:-1] if donor.layer(layer.name)]
+        if resample not in shared:
+            known = ", ".join(shared) or "there is none"
+            raise SpecError("team: donor: layer", resample, f"a layer of both, not the team's last: {known}")
+        first = replace(self, team=donor).nodes(item, donor_sample)
+        own = partial(self._layer, item, sample, resample, 0, donated=True)
+        return [_donated(node, resample, own) for node in first]
 
-    def _layer(self, item: TaskItem, sample: int, resample: str, at: int) -> list[Node]:
-        """Return the choice of a layer, which expands to its block, whose output expands to the next layer."""
+    def _layer(self, item: TaskItem, sample: int, resample: str, at: int, *, donated: bool = False) -> list[Node]:
+        """Return the choice of a layer, which expands to its block, whose output expands to the next layer.
+
+        Of the layer `resample`, where it is `donated`, there is the donor's output alone.
+        """
         layer = self.team.layers[at]
-        reads = self.team.read_by(layer)
-        read = tuple(map(out_id, reads))
-        id_ = f"{layer.name}/select"
-        place = Place(
-            item, layer, reads, (id_, *read), self.wording, self.models, self.seed, sample + (resample == layer.name)
-        )
 
         def next_layer(_: object) -> Sequence[Node]:
             if at + 1 < len(self.team.layers):
-                return self._layer(item, sample, resample, at + 1)
-            return self.loss(item, place.out) if self.loss is not None else []
+                return self._layer(item, sample, resample, at + 1, donated=donated)
+            return self.loss(item, self.answer_id) if self.loss is not None else []
+
+        if donated and layer.name == resample:
+            id_, theirs = out_id(layer.name), donor_id(out_id(layer.name))
+            return [Node(id_, KeepCombined(), lambda outputs: outputs[theirs], (theirs,), expand=next_layer)]
+        reads = self.team.read_by(layer)
+        drawn = sample + (resample == layer.name)
+        above = (f"{layer.name}/select", *map(out_id, reads))
+        place = Place(item, layer, reads, above, self.wording, self.models, self.seed, drawn)
 
         def chosen(selected: Selected) -> list[Node]:
             *nodes, out = block_nodes(place, block_of(layer, selected))
@@ -111,6 +134,21 @@ class TeamGraphs:
             )  # fmt: skip
         selected = selected_freely(layer, item, seed, sample)
         return Node(id_, KeepSelected(), lambda _: selected, read, label=f"{layer.name}?")
+
+
+def _donated(node: Node, last: str, then: Callable[[], Sequence[Node]]) -> Node:
+    """Return a donor's node under another id; below the output of its layer `last` comes what `then` returns."""
+
+    def feed(outputs: Mapping[str, Any]) -> BaseModel:
+        return node.feed({id_.removeprefix(DONOR): output for id_, output in outputs.items()})
+
+    def expand(output: Any) -> Sequence[Node]:
+        if node.id == out_id(last):
+            return then()
+        return [_donated(new, last, then) for new in node.expand(output)] if node.expand else []
+
+    parents = tuple(map(donor_id, node.parents))
+    return replace(node, id=donor_id(node.id), parents=parents, feed=feed, expand=expand, label=f"donor's {node.label}")
 
 
 __all__ = ["Loss", "TeamGraphs"]

@@ -12,7 +12,7 @@ from ...records import JSON, canonical, digest
 from ...teams import LayerSpec, TeamSpec
 from .agent import Asked, Said
 from .aggregate import Combined
-from .blocks import SANDBOX, out_id
+from .blocks import DONOR, SANDBOX, out_id
 from .combining import Candidates
 from .selection import Offer, Selected, block_of
 
@@ -143,13 +143,13 @@ def _stats(graph: Graph, layer: LayerSpec, selected: Selected) -> dict[str, JSON
 
 
 def path_calls(graph: Graph) -> int:
-    """Return how many calls of models follow one another on the longest way; running programs is none."""
+    """Return how many calls of models follow one another on the longest way; programs' runs and a donor's are none."""
     longest: dict[str, int] = {}
     for layer in graph.layers():
         for id_ in layer:
             above: Iterator[int] = (longest[parent] for parent in graph.dag.predecessors(id_))
-            node, state = graph.nodes[id_], graph.states[id_]
-            longest[id_] = max(above, default=0) + (_calls(state.cost) if node.model not in ("", SANDBOX) else 0)
+            counts = graph.nodes[id_].model not in ("", SANDBOX) and not id_.startswith(DONOR)
+            longest[id_] = max(above, default=0) + (_calls(graph.states[id_].cost) if counts else 0)
     return max(longest.values(), default=0)
 
 

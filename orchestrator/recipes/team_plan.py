@@ -93,8 +93,8 @@ def search_calls(
         spec: Of the run.
         team: That it begins with.
         splits: Of the items.
-        most: Count also what may come beside: batches drawn again for want of a failure, answers asked for again,
-            merges, and edits that passed and are judged again.
+        most: Count also what may come beside: batches drawn again for want of a failure, replays with the output of
+            another team, answers asked for again, merges, and edits that passed and are judged again.
     """
     a_pass, layers = planned_calls(team)[most], len(team.layers)
     validation = min(len(splits.validation), profile.validation or len(splits.validation)) * profile.repeats

@@ -80,7 +80,7 @@ class TeamSetup:
         item = self.items[trial.item]
         loss = partial(score_node, judge_model=self.judge or self.models[""])
         made = TeamGraphs(trial.team, self.models, self.wording, self.seed, loss)
-        return Graph(item.id, made.nodes(item, trial.sample, trial.resample))
+        return Graph(item.id, made.nodes(item, trial.sample, trial.resample, trial.donor, trial.donor_sample))
 
     def criticised(self, trial: trials.Critique, shown: Sequence[Graph]) -> Graph:
         """Return the graph of a critique of these passes, which are done."""

@@ -43,7 +43,7 @@ def step_view(step: Mapping[str, Any]) -> dict[str, Any]:
     blame = {layer: share for layer, share in step["blame"].items() if share is not None}
     if blame:
         shares = ", ".join(f"{layer} {100 * share:.0f} %" for layer, share in blame.items())
-        seen.append(f"failures that a new draw of the layer turned: {shares}")
+        seen.append(f"failures that another output of the layer turned: {shares}")
     if step["parent"] != step["incumbent"]:
         seen.append("the team to change came from the archive")
     return {
