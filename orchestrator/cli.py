@@ -26,12 +26,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-_AGENT = {"name": "solver", "output": {"kind": "word"}, "max_tokens": 12}
-_SORTER = {
+_AGENT = {"name": "solver", "output": {"kind": "number"}, "max_tokens": 16}
+_ADDER = {
     "layers": [{"name": "answer", "task": "Answer the question.", "blocks": [{"name": "one", "agents": [_AGENT]}]}],
-    "answer": {"kind": "word"},
+    "answer": {"kind": "number"},
 }
-"""The plainest team for questions that ask for one word: what training begins with in the demo."""
+"""The plainest team for questions that ask for a number: what training begins with in the demo."""
 DEMOS: dict[str, dict[str, Any]] = {
     "cola": {"limit": 32, "simulations": 24, "menu": 4},
     "judge": {"network": "wide", "shape": {"width": 3}},
@@ -44,15 +44,15 @@ DEMOS: dict[str, dict[str, Any]] = {
         "final_epochs": 30,
     },
     "team": {
-        "team": _SORTER,
+        "team": _ADDER,
         "data": "plait:demo",
         "train": 12,
-        "validation": 36,
-        "confirm": 48,
-        "steps": 1,
+        "validation": 60,
+        "confirm": 80,
+        "steps": 2,
         "controls": ("single",),
         "optimiser_tokens": 192,
-        "run": {"budget_seconds": 200.0},
+        "run": {"budget_seconds": 240.0},
     },
 }
 """What `plait demo METHOD` runs, beside the method's defaults."""

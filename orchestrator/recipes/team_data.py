@@ -19,7 +19,7 @@ from .team_sets import set_item, with_options
 SHIPPED = ("code", "numbers", "options", "words", "booleans", "values", "writing")
 """Sets that come with Plait, wherever it is installed, a dozen items each; `plait:code` and so on names one."""
 DEMO = "demo"
-"""One more that does: 180 questions for one word of three."""
+"""One more that does: 180 sums of small numbers."""
 FIELDS = ("question", "kind", "gold", "options", "entry_point", "setup", "visible", "tests", "files")
 """Of the plain format; a row may also carry an `id`, for people: items are known by their content."""
 

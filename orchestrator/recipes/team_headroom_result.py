@@ -10,6 +10,8 @@ from rich.text import Text
 from .result import MethodResult
 from .team_result import percent, points
 
+FIGURES = 70
+"""Columns of a screen that the figures beside a prompt take."""
 HEADER = ("prompt", "accuracy [95 %]", "minus plain", "won", "lost", "p, corrected")
 
 
@@ -30,7 +32,8 @@ class HeadroomResult(MethodResult):
         """Print every prompt's accuracy beside the plain one's, and the verdict."""
         table = Table(box=None, pad_edge=False)
         for at, name in enumerate(HEADER):
-            table.add_column(name, justify="right" if at else "left", no_wrap=True, overflow="ellipsis")
+            most = None if at else max(16, console.width - FIGURES)
+            table.add_column(name, justify="right" if at else "left", no_wrap=True, overflow="ellipsis", max_width=most)
         for row in self._table():
             table.add_row(*map(Text, row))
         console.print(table)
