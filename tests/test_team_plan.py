@@ -3,11 +3,13 @@
 Source: specs/ann, section 12, check 15.
 """
 
+import json
+
 import pytest
 from plait.errors import SpecError
 from plait.orchestrator.commands_run import exit_code
 from plait.orchestrator.recipes.team import TeamTrainer
-from plait.orchestrator.recipes.team_phases import profile_of, settled_splits
+from plait.orchestrator.recipes.team_phases import profile_of, settled_splits, validation_for
 from plait.orchestrator.recipes.team_plan import search_calls
 from plait.orchestrator.recipes.team_spec import PROFILES, TeamTrainSpec
 from plait.search.textual import TextualSearch
@@ -16,7 +18,7 @@ from plait.tests.scripted_team import World, world
 from plait.tests.scripted_team_chat import served
 from plait.tests.scripted_team_play import Player
 from plait.tests.scripted_team_reading import asked, kind_of, said
-from plait.tests.team_training import patch, rows, serving, trainer
+from plait.tests.team_training import SMALL, patch, rows, serving, trainer
 
 KNOWN = world(3, q=0.9, structure=False)
 TOKENS = 15_000
@@ -94,6 +96,58 @@ def test_where_every_challenger_goes_to_the_last_look_the_plan_is_near(tmp_path)
     assert {(edit["look"], edit["verdict"]) for edit in edits} == {(2, "rejected")}
     searched = server.script.calls - rows(result)["start"]["confirm"]["n"]
     assert 0.9 * plan["search_calls"] <= searched <= 1.1 * plan["search_calls"]
+
+
+@pytest.mark.parametrize(
+    ("calls", "room", "items"),
+    [
+        (None, 900, 300),
+        (0, 900, 100),
+        (1500, 900, 100),
+        (3000, 900, 200),
+        (9000, 900, 300),
+        (3000, 140, 140),
+        (1, 7, 100),
+    ],
+)
+def test_a_budget_decides_how_many_validation_items_there_are_where_the_spec_does_not(calls, room, items):
+    assert validation_for(calls, room) == items
+
+
+def unsaid(count, url="http://127.0.0.1:9", **run):
+    """Return a run whose spec does not say how many validation items there are: 12 and 40 are for other splits."""
+    given = {name: value for name, value in SMALL.items() if name != "validation"}
+    return TeamTrainer(KNOWN.start(), KNOWN.items(count), model=f"openai:scripted@{url}", run=run, **given)
+
+
+@pytest.mark.parametrize(
+    ("count", "run", "items"),
+    [
+        (400, {}, 300),
+        (400, {"budget_calls": 40 * 2 + 15 * 110}, 110),  # start and final team meet 40 items after the search
+        (400, {"budget_calls": 90}, 100),
+        (160, {}, 108),  # all that the others leave
+    ],
+)
+def test_validation_follows_the_budget_within_what_items_there_are(count, run, items):
+    made = unsaid(count, **run)
+    assert len(made.splits.validation) == made.spec.validation == items
+
+
+def test_too_few_items_for_the_least_validation_are_refused():
+    with pytest.raises(SpecError, match=r"got 140, expected 152 or more \(train 12, validation 100, confirm 40\)"):
+        unsaid(140).plan()
+
+
+def test_a_run_keeps_its_validation_items_whatever_budget_it_is_resumed_with(tmp_path):
+    with serving(KNOWN) as server:
+        made = unsaid(400, server.url, budget_calls=40 * 2 + 15 * 104)
+        assert made.plan()["splits"]["validation"] == 104
+        made.run(tmp_path / "run")
+        again = TeamTrainer.resume(tmp_path / "run", {"budget_calls": None})
+        assert again.splits == made.splits
+    written = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert written["spec"]["validation"] == written["resolved"]["splits"]["validation"] == 104
 
 
 def test_a_budget_below_the_floor_is_refused_with_the_floor(tmp_path):

@@ -28,8 +28,8 @@ from .team_ending import cut_short, stated
 from .team_headroom import SplitMethod
 from .team_headroom_result import headroom_line
 from .team_models import OpenModels, names_in
-from .team_phases import Announced, leak_check, notes_of, passes, profile_of, take_split
-from .team_plan import MOST_HEADROOM, plan_of, reserved
+from .team_phases import Announced, leak_check, notes_of, passes, profile_of, take_split, validation_for
+from .team_plan import MOST_HEADROOM, passes_of_a_search, plan_of, reserved
 from .team_result import TeamResult
 from .team_spec import TeamTrainSpec
 from .team_stats import Measured, Search, controls_of, search_facts, summarise
@@ -70,6 +70,11 @@ class TeamTrainer(SplitMethod):
     def notes(self) -> tuple[str, ...]:
         """What the splits are too small for."""
         return notes_of(self.splits, profile_of(self.spec, self.spec.profile).gate)
+
+    def _validation(self, room: int) -> int:
+        """Return how many validation items the budget is best spent on; `run` decides nothing else of a result."""
+        held_out = self.spec.confirm + (len(self.test_items[: self.spec.test or None]) or self.spec.test)
+        return validation_for(passes_of_a_search(self.spec, self.team, held_out), room)
 
     def plan(self) -> dict[str, JSON]:
         """Return what the run would ask for, without asking; refuses a budget below the floor."""

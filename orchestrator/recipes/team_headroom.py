@@ -20,7 +20,7 @@ from ...teams import TeamSpec
 from ..study import Strand
 from .team_base import Session, TeamMethod
 from .team_headroom_result import HeadroomResult
-from .team_phases import Told, passes, scores_of, settled_splits, single
+from .team_phases import Told, passes, scores_of, settled_splits, single, validation_for
 from .team_spec import TeamHeadroomSpec
 from .team_worker import STOPPED
 
@@ -104,8 +104,16 @@ class SplitMethod(TeamMethod):
 
     @cached_property
     def splits(self) -> Splits:
-        """Which items are for what."""
+        """Which items are for what; where the spec does not say how many the gate has, it does from now on."""
+        if self.spec.validation is None:
+            room = len(self.items) - self.spec.train - self.spec.confirm
+            room -= 0 if self.test_items else self.spec.test
+            self.spec = self.spec.model_copy(update={"validation": self._validation(room)})
         return settled_splits(self.spec, self.items, self.test_items)
+
+    def _validation(self, room: int) -> int:
+        """Return how many validation items there are where the spec does not say: room is left for so many."""
+        return validation_for(None, room)
 
     @cached_property
     def prompts(self) -> tuple[str, ...]:

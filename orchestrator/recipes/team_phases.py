@@ -24,6 +24,10 @@ MOST_SAMPLES = 16
 """Of a best-of-n control."""
 MOST_STATIC = 12
 """Teams of one block a layer that an oracle chooses among."""
+VALIDATION = (100, 300)
+"""Validation items at least and at most, where the spec does not say."""
+JUDGED = 14
+"""Challengers that a budget should pay for on all validation items: as measured in docs/results/ann.md."""
 WARMTH = 0.7
 """Temperature of samples that should differ."""
 
@@ -33,12 +37,28 @@ def profile_of(spec: TeamTrainSpec, name: str) -> TextualProfile:
     return replace(textual_profile(name), memory=spec.memory, redraw_incumbent=spec.redraw)
 
 
+def validation_for(calls: float | None, room: int) -> int:
+    """Return how many validation items a search has where nobody says.
+
+    As many as let the start team and `JUDGED` challengers be judged to the last look, between the bounds of
+    `VALIDATION`: fewer items decide worse and sooner, and on a small budget sooner counts for more.
+
+    Args:
+        calls: Agents' calls that the search may make, divided by those of a pass; None where there is no bound.
+        room: Items that no other split wants; fewer than the lower bound are left for `settled_splits` to refuse.
+    """
+    least, most = VALIDATION
+    paid = most if calls is None else int(calls / (1 + JUDGED))
+    return max(least, min(paid, most, room))
+
+
 def settled_splits(spec: SplitFields, items: Sequence[TaskItem], test: Sequence[TaskItem]) -> Splits:
     """Return which items are for what.
 
     Raises:
         SpecError: there are too few, the gate of a search could decide nothing, or a question is on two sides.
     """
+    assert spec.validation is not None, "how many validation items there are is settled before which"
     sizes = {"train": spec.train, "validation": spec.validation, "confirm": spec.confirm}
     if not test:
         sizes["test"] = spec.test

@@ -119,6 +119,24 @@ def search_calls(
 
 def later_calls(spec: TeamTrainSpec, team: TeamSpec, splits: Splits, *, most: bool = False) -> int:
     """Return the calls of start, finals and controls on the confirm and test splits."""
+    return _later_an_item(spec, team, most) * (len(splits.confirm) + len(splits.test))
+
+
+def passes_of_a_search(spec: TeamTrainSpec, team: TeamSpec, held_out: int) -> float | None:
+    """Return the start team's passes that each search may make; None where no budget of calls bounds them.
+
+    Args:
+        spec: Of the run.
+        team: That it begins with.
+        held_out: Items of the confirm and test splits, whose passes come after the searches.
+    """
+    if spec.run.budget_calls is None:
+        return None
+    left = max(0, spec.run.budget_calls - _later_an_item(spec, team) * held_out)
+    return left / len(spec.searches) / planned_calls(team)[0]
+
+
+def _later_an_item(spec: TeamTrainSpec, team: TeamSpec, most: bool = False) -> int:
     a_pass, one = planned_calls(team)[most], planned_calls(single(team))[most]
     samples = MOST_SAMPLES * one if most else min(MOST_SAMPLES, max(2, a_pass))
     teams: Mapping[str, int] = {
@@ -128,7 +146,7 @@ def later_calls(spec: TeamTrainSpec, team: TeamSpec, splits: Splits, *, most: bo
     an_item = a_pass * (1 + len(spec.searches)) + sum(teams.get(name, 0) for name in spec.controls)
     if "best-of-n" in spec.controls and "single" not in spec.controls:
         an_item += teams["single"]
-    return an_item * (len(splits.confirm) + len(splits.test))
+    return an_item
 
 
 def floor_of(spec: TeamTrainSpec, team: TeamSpec, splits: Splits) -> int:

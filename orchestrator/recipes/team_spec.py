@@ -45,7 +45,7 @@ class TeamFields(BaseModel):
     seed: int = 0
     """Every random draw follows from it."""
     run: TeamRunOptions = TeamRunOptions()
-    """How the run is carried out; changes no result."""
+    """How the run is carried out; changes no result, but that `budget_calls` settles what `validation` leaves open."""
 
     @model_validator(mode="after")
     def _in_one_process(self) -> Self:
@@ -61,8 +61,9 @@ class SplitFields(TeamFields):
     """Items of the test split, where they are a file of their own."""
     train: PositiveInt = 100
     """Items that critiques may see, answers included."""
-    validation: PositiveInt = 300
-    """Items that the gate decides on."""
+    validation: PositiveInt | None = None
+    """Items that the gate decides on; default: 300, or where `run.budget_calls` pays for few challengers on so many,
+    down to 100 (docs/teams.md). A run folder keeps the number, so that a resumed run has the same items."""
     confirm: PositiveInt = 400
     """Items on which start and final team meet once; what bounds the run's error."""
     test: NonNegativeInt = 0
