@@ -26,7 +26,7 @@ class EditRecord:
         finding: What it was aimed at.
         patch: Its edits and rationale as JSON; None where there was none, and for a merge.
         edits: The edits, a line each.
-        again: Whether it passed in the step before, was not adopted, and is judged again on the new incumbent.
+        again: Whether it passed, another was adopted, and it is judged again on that one.
         attempts: Times that repair was asked.
         verdict: `refused` (no valid patch), `failed` (no answer), `rejected`, `undecidable` (too many items without a
             score), `passed` (but another was adopted), `pooled`, `adopted`.
