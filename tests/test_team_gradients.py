@@ -21,7 +21,7 @@ from plait.agents.teams.gradient_given import (
     statistic_lines,
 )
 from plait.agents.teams.gradient_parsing import read_critique, read_patch
-from plait.agents.teams.gradient_schemas import OPS, critique_schema, edits_schema, held_edits
+from plait.agents.teams.gradient_schemas import AIMED, OPS, aimed_ops, critique_schema, edits_schema, held_edits
 from plait.agents.teams.gradient_wording import GradientWording
 from plait.agents.teams.gradients import Critique, Repair, critique_node, rendered, repair_node, steps_of
 from plait.agents.teams.items import task_item
@@ -31,6 +31,7 @@ from plait.models.chat import CallFailed, Capabilities
 from plait.orchestrator.budget import Budget, Limits
 from plait.orchestrator.calls import CallWorker
 from plait.orchestrator.graph_run import GraphRun
+from plait.orchestrator.recipes.team_phases import single
 from plait.team_edits import apply, parse_patch
 from plait.teams import AgentSpec, Aggregator, Block, LayerSpec, Schema, TeamSpec
 from scripted_chat import ScriptedChat
@@ -534,7 +535,8 @@ def test_a_schema_is_sent_to_models_that_keep_to_one_and_shown_to_others(structu
     assert proposal.patch == PATCH
     prompt, sent = answers.sent[0][-1]["content"], answers.samplings[0].schema
     assert ("The JSON schema" in prompt) != structured
-    assert (json.loads(sent) if sent else None) == (held_edits(team(), (), task.max_tokens) if structured else None)
+    held = held_edits(team(), aimed_ops(team(), to_repair().finding.kind), task.max_tokens)
+    assert (json.loads(sent) if sent else None) == (held if structured else None)
 
 
 def test_a_critics_schema_names_layers_and_agents_of_the_team(tmp_path):
@@ -570,6 +572,20 @@ def test_an_answer_is_held_to_the_names_that_there_are_and_to_lengths_that_fit()
     assert held["$defs"]["SetReads"]["properties"]["reads"]["items"] == {"enum": ["solve", "check"]}
     assert all(bounded(one) for one in [*held["properties"].values(), *held["$defs"].values()])
     assert edits_schema()["$defs"]["SetInstructions"]["properties"]["text"] == {"type": "string"}
+
+
+def test_what_is_held_is_offered_the_edits_that_fit_the_finding_and_could_be_made():
+    assert set().union(*AIMED.values()) == set(OPS)
+    lone = single(team())
+    assert aimed_ops(lone, "prompt") == ("set_instructions",)
+    assert aimed_ops(lone, "structure") == ("add_agent", "add_block", "add_layer")
+    assert aimed_ops(lone, "selection") == ("add_block",)
+    assert {"remove_layer", "set_reads"} <= set(aimed_ops(team(), "structure"))
+    given = to_repair().model_copy(update={"finding": Finding(layer="solve", agent="voter1", kind="role", text="x")})
+    sent = Repair(structured=True).sent(given)
+    assert set(json.loads(sent.schema_text)["$defs"]) == {"SetRole", "SetInstructions"}
+    assert "set_reads" not in sent.messages[-1][1]
+    assert "set_reads" in Repair().sent(given).messages[-1][1]
 
 
 def bounded(schema):

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from ...records import JSON
-from ...team_edits import patch_schema
+from ...team_edits import FindingKind, patch_schema
 from ...teams import TeamSpec
 from .gradient_given import KINDS
 
@@ -20,6 +20,14 @@ NAME = 40
 """Characters of a name at most, where an answer is held to it."""
 LISTED = 8
 """Entries of any other list."""
+AIMED: dict[FindingKind, tuple[str, ...]] = {
+    "prompt": ("set_instructions",),
+    "role": ("set_role", "set_instructions"),
+    "aggregation": ("set_aggregate", "add_agent"),
+    "structure": ("add_agent", "remove_agent", "add_block", "remove_block", "add_layer", "remove_layer", "set_reads"),
+    "selection": ("set_when", "set_default", "add_block", "remove_block"),
+}
+"""Edits that mend a fault of each kind."""
 Change: TypeAlias = Callable[[str, dict[str, Any]], dict[str, Any]]
 """Given a property's name and schema, returns its schema."""
 
@@ -57,11 +65,23 @@ def edits_schema(ops: tuple[str, ...] = ()) -> dict[str, JSON]:
     }  # fmt: skip
 
 
+def aimed_ops(team: TeamSpec, kind: FindingKind) -> tuple[str, ...]:
+    """Return the edits that mend a fault of this kind, those left out that no patch of this team could make alone."""
+    blocks = [block for layer in team.layers for block in layer.blocks]
+    lone = {
+        "remove_layer": len(team.layers) == 1, "set_reads": len(team.layers) == 1,
+        "remove_agent": all(len(block.agents) == 1 for block in blocks),
+    } | dict.fromkeys(("remove_block", "set_default", "set_when"), len(blocks) == len(team.layers))  # fmt: skip
+    return tuple(op for op in AIMED[kind] if not lone.get(op, False))
+
+
 def held_edits(team: TeamSpec, ops: tuple[str, ...], max_tokens: int) -> dict[str, JSON]:
     """Return the schema that a patch of `team` in `max_tokens` is held to; `ops` as in `edits_schema`."""
     schema = edits_schema(ops)
     change = _held(team, max_tokens)
     defs = {name: {**one, "properties": _changed(one["properties"], change)} for name, one in schema["$defs"].items()}
+    if "Aggregator" in defs:
+        defs["Aggregator"]["properties"].pop("output")  # fits one kind alone, and is seldom what is meant
     return {**schema, "properties": _changed(schema["properties"], change), "$defs": defs}
 
 
@@ -134,4 +154,4 @@ OPS: tuple[str, ...] = tuple(
 """Every edit there is."""
 
 
-__all__ = ["OPS", "critique_schema", "edits_schema", "held_edits"]
+__all__ = ["AIMED", "OPS", "aimed_ops", "critique_schema", "edits_schema", "held_edits"]

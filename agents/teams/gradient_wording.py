@@ -37,19 +37,20 @@ class GradientWording(Wording):
         """
         return self._call("critic", partial(self._critique, given, bounds), bounds)
 
-    def repair(self, given: RepairGiven, bounds: Bounds, *, schema: bool) -> list[Message]:
+    def repair(self, given: RepairGiven, bounds: Bounds, ops: tuple[str, ...] = (), *, schema: bool) -> list[Message]:
         """Return the call that asks for a patch.
 
         Args:
             given: What is shown.
             bounds: How much of it.
+            ops: Edits whose forms are shown; () for all that `given` allows.
             schema: Show the JSON schema, for models that are not held to it; it is left out where it would take half
                 of the prompt, since the forms of all edits are shown anyway.
 
         Raises:
             SpecError: the bound on the whole prompt leaves no room.
         """
-        return self._call("repairer", partial(self._repair, given, bounds, schema), bounds)
+        return self._call("repairer", partial(self._repair, given, bounds, ops or given.edits, schema), bounds)
 
     def reask(self, error: str) -> str:
         """Return what is said to a model whose answer could not be used."""
@@ -78,14 +79,14 @@ class GradientWording(Wording):
             layers=[layer.name for layer in given.team.layers],
         )  # fmt: skip
 
-    def _repair(self, given: RepairGiven, bounds: Bounds, schema: bool, shown: Shown) -> str:
+    def _repair(self, given: RepairGiven, bounds: Bounds, ops: tuple[str, ...], schema: bool, shown: Shown) -> str:
         name, part = _part(given.team, given.finding)
         alpha, beta = given.weights.get("alpha", 1.0), given.weights.get("beta", 0.5)
         edits = self.render(
-            "edits", ops=given.edits or OPS, limits=given.team.limits,
+            "edits", ops=ops or OPS, limits=given.team.limits,
             placeholders=", ".join(f"{{{name}}}" for name in PLACEHOLDERS),
         )  # fmt: skip
-        form = json.dumps(edits_schema(given.edits), ensure_ascii=False, separators=(",", ":")) if schema else ""
+        form = json.dumps(edits_schema(ops), ensure_ascii=False, separators=(",", ":")) if schema else ""
         layers = 1 if given.finding.layer else len(given.team.layers)
         return self.render(
             "repair", overview=self._overview(given.team, shown), given=given, part=part, part_name=name, edits=edits,

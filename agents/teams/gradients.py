@@ -21,7 +21,7 @@ from .blocks import out_id
 from .fitting import cut
 from .gradient_given import BOUNDS, Bounds, CritiqueGiven, Finding, RepairGiven, Step
 from .gradient_parsing import read_critique, read_patch
-from .gradient_schemas import critique_schema, held_edits
+from .gradient_schemas import aimed_ops, critique_schema, held_edits
 from .gradient_wording import GradientWording
 from .trace import trace_of
 
@@ -175,10 +175,13 @@ class Repair(Asking):
     output: ClassVar[type[BaseModel]] = Proposal
 
     def sent(self, given: RepairGiven) -> Sent:
-        """Return what is sent."""
-        messages = _pairs(self.wording.repair(given, self.bounds, schema=not self.structured))
-        schema = canonical(held_edits(given.team, given.edits, self.max_tokens)) if self.structured else ""
-        return Sent(messages=messages, schema_text=schema, ops=given.edits)
+        """Return what is sent; a model that is held to a schema is offered the edits that fit the finding alone."""
+        if not self.structured:
+            return Sent(messages=_pairs(self.wording.repair(given, self.bounds, schema=True)), ops=given.edits)
+        ops = given.edits or aimed_ops(given.team, given.finding.kind)
+        messages = _pairs(self.wording.repair(given, self.bounds, ops, schema=False))
+        schema = canonical(held_edits(given.team, ops, self.max_tokens))
+        return Sent(messages=messages, schema_text=schema, ops=given.edits)  # another edit, where one comes, may do too
 
     async def run(self, given: Sent, model: ChatModel, seed: int) -> Proposal:
         """Return the proposal.

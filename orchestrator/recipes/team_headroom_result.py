@@ -10,7 +10,7 @@ from rich.text import Text
 from .result import MethodResult
 from .team_result import percent, points
 
-FIGURES = 70
+FIGURES = 80
 """Columns of a screen that the figures beside a prompt take."""
 HEADER = ("prompt", "accuracy [95 %]", "minus plain", "won", "lost", "p, corrected")
 
