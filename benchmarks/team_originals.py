@@ -10,9 +10,10 @@ adapter and a reflection model, its reflection prompt read by the critic; TextGr
 losses, its backward pass and optimiser, and the validation with revert of its released script (ties kept).
 
 Budgets: agent's calls (each prompt and item is paid once, whoever asks again, on all sides) and the critic's calls of
-any kind; GEPA makes one of those a step, ours one for a critique and one for a repair. Ours stops in the middle of a
-step where a budget ends; the originals finish the step that they are in. Servers: `one` mends one finding a text, as
-the tests' does; `all` mends up to three that it is shown; in `structure` a checker helps too, which texts cannot add.
+any kind; GEPA makes one of those a step, and so does our profile of it; `plait` makes one for a critique and one for
+each repair. Ours stops in the middle of a step where a budget ends; the originals finish the step that they are in.
+Servers: `one` mends one finding a text, as the tests' does; `all` mends up to three that it is shown; in `structure` a
+checker helps too, which texts cannot add.
 
 True accuracy is computed, not sampled. `claim` is the mean of the validation items that the chosen team was run on.
 Rows name the validation items (300 or 100): few of them are the cheaper setting. Last line: JSON; `ratio` is the median
