@@ -95,8 +95,13 @@ def test_what_stays_without_an_answer_is_missing_and_never_wrong(calm, tmp_path)
 
 
 def test_an_outage_decides_nothing(tmp_path):
-    """With a third of all passes missing no edit is kept or dropped, and nothing is confirmed."""
-    result, _ = made(tmp_path, served(KNOWN, Faults(stuck=0.35)), retries=0)
+    """With a third of all passes missing no edit is kept or dropped, and nothing is confirmed; critics are in reach."""
+    failing, whole = served(KNOWN, Faults(stuck=0.35)), served(KNOWN)
+
+    def answers(index, body):
+        return (failing if kind_of(body["messages"]) == "agent" else whole)(index, body)
+
+    result, _ = made(tmp_path, answers, retries=0)
     (search,) = result.summary["searches"]
     judged = [edit for step in search["steps"] for edit in step["edits"] if edit["look"] >= 0]
     assert {edit["verdict"] for edit in judged} == {"undecidable"}
