@@ -51,6 +51,7 @@ DEMOS: dict[str, dict[str, Any]] = {
         "confirm": 80,
         "steps": 2,
         "controls": ("single",),
+        "edits": ("set_instructions",),
         "optimiser_tokens": 192,
         "run": {"budget_seconds": 240.0},
     },

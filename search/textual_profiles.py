@@ -25,8 +25,9 @@ class TextualProfile:
         failures: Share of a batch that is drawn from items last answered wrong, where there are any.
         whole: Whether the whole team is criticised, in one reading.
         local: Whether layers are criticised, a reading each.
-        blame: Whether failing passes are run again with one layer drawn anew, to see which layer is at fault; layers
-            without blame and without unparsed outputs are then not criticised.
+        blame: Whether failing passes are run again with one layer drawn anew, or given what a team that was right on
+            the item made of it, to see which layer is at fault; layers without blame and without unparsed outputs are
+            then not criticised.
         aim: What repairs are aimed at: `findings` (distinct layers first), `whole` (one repair sees all critiques),
             `agents` (one for each agent, all applied at once), `agent` (one agent in turn; with neither `whole` nor
             `local` its repair reads the batch itself), `random` (a drawn place and kind; nothing is criticised and

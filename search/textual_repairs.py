@@ -122,7 +122,7 @@ class Repairs:
             where = f"edit {number}, {edit.op}"
             if edit.op not in self.profile.edits:
                 return Refusal("edit-not-allowed", where, f"expected {' or '.join(self.profile.edits)}")
-            if isinstance(edit, SetInstructions) and edit.agent != finding.agent:
+            if isinstance(edit, SetInstructions) and finding.agent and edit.agent != finding.agent:
                 return Refusal("edit-not-allowed", where, f"expected the instructions of {finding.agent}")
         return patch
 

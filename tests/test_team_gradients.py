@@ -585,6 +585,8 @@ def test_what_is_held_is_offered_the_edits_that_fit_the_finding_and_could_be_mad
     sent = Repair(structured=True).sent(given)
     assert set(json.loads(sent.schema_text)["$defs"]) == {"SetRole", "SetInstructions"}
     assert "set_reads" not in sent.messages[-1][1]
+    assert "NEW" not in sent.messages[-1][1]  # a weak model would write just that
+    assert json.loads(sent.schema_text)["properties"]["edits"]["maxItems"] == 1
     assert "set_reads" in Repair().sent(given).messages[-1][1]
 
 

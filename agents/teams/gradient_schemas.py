@@ -16,6 +16,8 @@ from .gradient_given import KINDS
 
 ROWS = 3
 """Findings of a critique, and edits of a patch, at most."""
+FINDING = 128
+"""Tokens of an answer for each finding that it may hold: names and marks take some thirty, whatever the bound is."""
 NAME = 40
 """Characters of a name at most, where an answer is held to it."""
 LISTED = 8
@@ -28,6 +30,8 @@ AIMED: dict[FindingKind, tuple[str, ...]] = {
     "selection": ("set_when", "set_default", "add_block", "remove_block"),
 }
 """Edits that mend a fault of each kind."""
+ALONE = {"set_instructions", "set_role", "set_when", "set_default"}
+"""Edits that need no other beside them."""
 Change: TypeAlias = Callable[[str, dict[str, Any]], dict[str, Any]]
 """Given a property's name and schema, returns its schema."""
 
@@ -39,7 +43,8 @@ def critique_schema(team: TeamSpec, max_tokens: int) -> dict[str, JSON]:
         "layer": {"enum": [*(layer.name for layer in team.layers), ""]}, "agent": {"enum": [*agents, None]},
         "kind": {"enum": list(KINDS)}, "text": _string(max_tokens // 2),
     }  # fmt: skip
-    rows = {"type": "array", "items": _object(finding), "maxItems": ROWS}
+    most = max(1, min(ROWS, max_tokens // FINDING))
+    rows = {"type": "array", "items": _object(finding), "maxItems": most}
     return _object({"critique": _string(max_tokens), "findings": rows})
 
 
@@ -80,9 +85,12 @@ def held_edits(team: TeamSpec, ops: tuple[str, ...], max_tokens: int) -> dict[st
     schema = edits_schema(ops)
     change = _held(team, max_tokens)
     defs = {name: {**one, "properties": _changed(one["properties"], change)} for name, one in schema["$defs"].items()}
+    properties = _changed(schema["properties"], change)
+    if ops and set(ops) <= ALONE:
+        properties["edits"]["maxItems"] = 1
     if "Aggregator" in defs:
         defs["Aggregator"]["properties"].pop("output")  # fits one kind alone, and is seldom what is meant
-    return {**schema, "properties": _changed(schema["properties"], change), "$defs": defs}
+    return {**schema, "properties": properties, "$defs": defs}
 
 
 def _held(team: TeamSpec, max_tokens: int) -> Change:

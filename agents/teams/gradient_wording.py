@@ -29,13 +29,18 @@ class GradientWording(Wording):
     Its hash is its own: another wording of critiques leaves the forward pass as it was.
     """
 
-    def critique(self, given: CritiqueGiven, bounds: Bounds) -> list[Message]:
+    def critique(self, given: CritiqueGiven, bounds: Bounds, *, held: bool = False) -> list[Message]:
         """Return the call that asks what went wrong.
+
+        Args:
+            given: What is shown.
+            bounds: How much of it.
+            held: The answer is held to its schema, so no form of it is shown: weak models copy what a form holds.
 
         Raises:
             SpecError: the bound on the whole prompt leaves no room.
         """
-        return self._call("critic", partial(self._critique, given, bounds), bounds)
+        return self._call("critic", partial(self._critique, given, bounds, held), bounds)
 
     def repair(self, given: RepairGiven, bounds: Bounds, ops: tuple[str, ...] = (), *, schema: bool) -> list[Message]:
         """Return the call that asks for a patch.
@@ -44,8 +49,8 @@ class GradientWording(Wording):
             given: What is shown.
             bounds: How much of it.
             ops: Edits whose forms are shown; () for all that `given` allows.
-            schema: Show the JSON schema, for models that are not held to it; it is left out where it would take half
-                of the prompt, since the forms of all edits are shown anyway.
+            schema: Show forms of edits and the JSON schema, for models that are not held to it (weak ones copy what a
+                form holds in place of a text); the schema is left out where it would take half of the prompt.
 
         Raises:
             SpecError: the bound on the whole prompt leaves no room.
@@ -72,10 +77,10 @@ class GradientWording(Wording):
         prompt = fitted(lambda shown: f"{told}\n{render(shown)}", bounds.total, f"prompt of the {system}")
         return [{"role": "system", "content": told}, {"role": "user", "content": prompt[len(told) + 1 :]}]
 
-    def _critique(self, given: CritiqueGiven, bounds: Bounds, shown: Shown) -> str:
+    def _critique(self, given: CritiqueGiven, bounds: Bounds, held: bool, shown: Shown) -> str:
         return self.render(
             "critique", overview=self._overview(given.team, shown), samples=_samples(given, bounds),
-            statistics=given.statistics, scope=given.scope, output=bounds.output, shown=shown,
+            statistics=given.statistics, scope=given.scope, output=bounds.output, held=held, shown=shown,
             layers=[layer.name for layer in given.team.layers],
         )  # fmt: skip
 
@@ -83,7 +88,7 @@ class GradientWording(Wording):
         name, part = _part(given.team, given.finding)
         alpha, beta = given.weights.get("alpha", 1.0), given.weights.get("beta", 0.5)
         edits = self.render(
-            "edits", ops=ops or OPS, limits=given.team.limits,
+            "edits", ops=ops or OPS, held=not schema, limits=given.team.limits,
             placeholders=", ".join(f"{{{name}}}" for name in PLACEHOLDERS),
         )  # fmt: skip
         form = json.dumps(edits_schema(ops), ensure_ascii=False, separators=(",", ":")) if schema else ""
@@ -93,7 +98,7 @@ class GradientWording(Wording):
             alpha=_weight(alpha), other_alpha=_weight(1 - alpha), beta=_weight(beta), other_beta=_weight(1 - beta),
             memory=newest(given.memory, bounds.entries, bounds.memory), critique=layers * bounds.critique,
             schema=form if 2 * tokens(form) <= bounds.total else "", shown=shown, samples=_samples(given, bounds),
-            output=bounds.output,
+            output=bounds.output, held=not schema,
         )  # fmt: skip
 
     def _overview(self, team: TeamSpec, shown: Shown) -> str:

@@ -5,6 +5,7 @@ prompt. An answer that cannot be read is asked for once more, with the reason; a
 none. Knows chat models; must not know ledgers or searches. Source: ANN, arXiv 2506.09046; specs/ann, 2.2 and 9.4.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ...graphs import Graph, Node, Upper
 from ...models.chat import ChatModel, Message, Sampling
-from ...records import JSON, canonical, seed_of
+from ...records import JSON, seed_of
 from ...teams import TeamSpec
 from .aggregate import Combined
 from .blocks import out_id
@@ -151,8 +152,8 @@ class Critique(Asking):
             layer.name: tuple(agent.name for block in layer.blocks for agent in block.agents)
             for layer in given.team.layers
         }
-        messages = _pairs(self.wording.critique(given, self.bounds))
-        schema = canonical(critique_schema(given.team, self.max_tokens)) if self.structured else ""
+        messages = _pairs(self.wording.critique(given, self.bounds, held=self.structured))
+        schema = _text(critique_schema(given.team, self.max_tokens)) if self.structured else ""
         return Sent(messages=messages, schema_text=schema, layers=layers, scope=given.scope)
 
     async def run(self, given: Sent, model: ChatModel, seed: int) -> Findings:
@@ -180,7 +181,7 @@ class Repair(Asking):
             return Sent(messages=_pairs(self.wording.repair(given, self.bounds, schema=True)), ops=given.edits)
         ops = given.edits or aimed_ops(given.team, given.finding.kind)
         messages = _pairs(self.wording.repair(given, self.bounds, ops, schema=False))
-        schema = canonical(held_edits(given.team, ops, self.max_tokens))
+        schema = _text(held_edits(given.team, ops, self.max_tokens))
         return Sent(messages=messages, schema_text=schema, ops=given.edits)  # another edit, where one comes, may do too
 
     async def run(self, given: Sent, model: ChatModel, seed: int) -> Proposal:
@@ -191,6 +192,11 @@ class Repair(Asking):
         """
         proposal: Proposal = await self._ask(given, model, seed, partial(_proposal, given))
         return proposal
+
+
+def _text(schema: dict[str, JSON]) -> str:
+    """Return a schema's text, its fields in their order: a model is made to write them in it, reasons first."""
+    return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
 
 
 def critique_node(

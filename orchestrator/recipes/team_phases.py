@@ -34,7 +34,11 @@ WARMTH = 0.7
 
 def profile_of(spec: TeamTrainSpec, name: str) -> TextualProfile:
     """Return the settings of a search, with what the spec says of them."""
-    return replace(textual_profile(name), memory=spec.memory, redraw_incumbent=spec.redraw)
+    profile = textual_profile(name)
+    edits = tuple(op for op in profile.edits or spec.edits if op in (spec.edits or profile.edits))
+    if spec.edits and not edits:
+        raise SpecError("team.edits", list(spec.edits), f"one that {name} makes: {', '.join(profile.edits)}")
+    return replace(profile, memory=spec.memory, redraw_incumbent=spec.redraw, edits=edits)
 
 
 def validation_for(calls: float | None, room: int) -> int:

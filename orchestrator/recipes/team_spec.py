@@ -4,6 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+from ...agents.teams.gradient_schemas import OPS
 from ...errors import nearest
 from .judge_spec import JudgeRunOptions
 
@@ -101,6 +102,8 @@ class TeamTrainSpec(SplitFields):
     """Search settings: ours, as published, or those of a rival."""
     steps: PositiveInt = 10
     """Steps of the search (ann-paper: epochs) at most."""
+    edits: tuple[str, ...] = ()
+    """What patches may change, such as [set_instructions]: prompts alone; () for all that the profile changes."""
     memory: bool = True
     """Whether repairs are shown what became of earlier edits."""
     redraw: bool = False
@@ -113,6 +116,14 @@ class TeamTrainSpec(SplitFields):
     """`check`: try twelve plain prompts first, and refuse to train where they show nothing to learn."""
     again: bool = False
     """Allow a second pass over the confirm and test splits; the report is stamped with it."""
+
+    @field_validator("edits")
+    @classmethod
+    def _known_edits(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in OPS:
+                raise ValueError("known edits: " + nearest(name, list(OPS)))
+        return tuple(dict.fromkeys(names))
 
     @field_validator("controls")
     @classmethod
