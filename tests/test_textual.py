@@ -521,6 +521,22 @@ def test_textgrad_refuses_other_edits():
     assert ours.refusals == {"edit-not-allowed": 2}
 
 
+def test_where_prompts_alone_are_open_repairs_are_told_so_and_other_edits_are_refused():
+    prompts = replace(PLAIT, edits=("set_instructions",))
+    ours = search(prompts, steps=1)
+    trials = play(ours, Scripted(patch=lambda it: {"edits": [{"op": "set_role", "agent": "plan-agent", "text": "x"}]}))
+    asked = of(Repair, trials)
+    assert asked
+    assert {repair.edits for repair in asked} == {("set_instructions",)}
+    assert parse(asked[0].key).edits == ("set_instructions",)
+    assert {edit.verdict for edit in ours.steps[0].edits} == {"refused"}
+    assert any("expected set_instructions" in edit.why for edit in ours.steps[0].edits)
+    open_ones = search(prompts, steps=1)  # its findings name no agent, so any agent's prompt may be changed
+    play(open_ones, Scripted())
+    assert "refused" not in {edit.verdict for edit in open_ones.steps[0].edits}
+    assert all(repair.edits == () for repair in of(Repair, play(search(steps=1), Scripted())))
+
+
 def test_gepa_validates_only_what_beats_its_parent_on_the_minibatch():
     ours = search(GEPA, steps=2)
     trials = play(ours, Scripted())
