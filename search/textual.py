@@ -213,7 +213,7 @@ class TextualSearch:
         if self.profile.aim == "random":
             rng = generator(self.seed, "textual-random", step.step)
             aims = [random_finding(batch.team, rng) for _ in range(self.profile.proposals)]
-            return [Repair(batch.team, aim, edits=self._offered) for aim in aims]
+            return [Repair(batch.team, aim, edits=self.profile.offered) for aim in aims]
         if not batch.failing:
             step.note = "no failure in the training batches" if batch.passes else "no training pass has a score"
             return []
@@ -279,8 +279,8 @@ class TextualSearch:
             "previous": self._momentum.previous(aim.layer),
         }
         critiques = {name: text for name, text in texts.items() if text}
-        memory, weights = self._momentum.lines(aim.layer), self.profile.weights
-        return Repair(team, aim, critiques, memory, weights=weights, edits=self._offered)
+        profile, memory = self.profile, self._momentum.lines(aim.layer)
+        return Repair(team, aim, critiques, memory, weights=profile.weights, edits=profile.offered)
 
     def _whole(self, team: TeamSpec, said: Critiques) -> Repair:
         """Return the one repair that reads every critique (section 2.3), and why the last epoch's patch was none."""
@@ -288,13 +288,8 @@ class TextualSearch:
         texts = {"global": said.overall, "local": sections(said.local), "previous": sections(previous)}
         aim = Finding("", None, said.findings[0].kind, said.overall or said.findings[0].text)
         critiques = {name: text for name, text in texts.items() if text}
-        refused, weights = self._refused, self.profile.weights
-        return Repair(team, aim, critiques, refused=refused, weights=weights, edits=self._offered)
-
-    @property
-    def _offered(self) -> tuple[str, ...]:
-        """The edits that repairs are told of; those of TextGrad are of one kind and aimed anyway."""
-        return () if self.profile.aim == "agents" else self.profile.edits
+        refused, profile = self._refused, self.profile
+        return Repair(team, aim, critiques, refused=refused, weights=profile.weights, edits=profile.offered)
 
     def _repair(self, step: StepRecord, repairs: list[Repair]) -> Program[list[Challenger]]:
         """Ask for repairs; return the challengers, those refused among them."""

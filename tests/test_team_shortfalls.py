@@ -7,12 +7,13 @@ from html import escape
 from io import StringIO
 
 import pytest
-from plait.orchestrator.recipes.team_ending import missing_facts
+from plait.orchestrator.recipes.team_ending import missing_facts, same_answer
 from plait.orchestrator.recipes.team_headroom import headroom
 from plait.orchestrator.recipes.team_headroom_result import headroom_line, power_line
 from plait.orchestrator.recipes.team_result import TeamResult, statement
 from plait.orchestrator.recipes.team_rows import named_rows
 from plait.orchestrator.report.team_page import render
+from plait.records import Failed, Scored
 from plait.tests.scripted_team import world
 from plait.tests.scripted_team_play import Player
 from plait.tests.team_runs import KNOWN, TIMING, Play, section, text_of
@@ -136,3 +137,16 @@ def test_critiques_and_repairs_of_no_use_are_counted_with_their_reasons(short):
     assert statement(made["summary"]).endswith(
         f"Nothing was proposed in {steps} of {steps} steps: no failure in the training batches."
     )
+
+
+def test_a_team_of_one_answer_to_everything_is_told_so():
+    def told(answers, score=0.5):
+        values = [{"answer": answer, "score": score} for answer in answers]
+        return [(None, Scored(one)) for one in values] + [(None, Failed("Timeout", ""))]
+
+    (note,) = same_answer(told(["false"] * 20), "final team")
+    assert note == "the final team gives one answer, false, to all 20 confirm items"
+    assert same_answer(told(["false"] * 19), "final team") == ()
+    assert same_answer(told(["false"] * 20 + ["true"]), "final team") == ()
+    assert same_answer(told([None] * 20), "final team") == ()  # nothing could be read: `unparsed` says so
+    assert same_answer(told(["false"] * 20, score=1.0), "final team") == ()

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...records import JSON, Failed, Outcome
+from ...records import JSON, Failed, Outcome, Scored
 from ...search.textual_records import StepRecord
 from ...search.textual_trials import Critique
 from ..budget import Limits
@@ -17,6 +17,8 @@ REASONS = 5
 """Reasons that are kept of each kind, the commonest first."""
 LENGTH = 200
 """Characters that are kept of a reason."""
+FEWEST = 20
+"""Answers from which it says something that they are all one."""
 NAMED = 20
 """Ids that are kept of items without a score."""
 
@@ -120,3 +122,12 @@ def cut_short(searches: Sequence[Mapping[str, Any]], steps: int, splits: Iterabl
         left = [line for met in splits for line in met.left(searches[0]["profile"])]
         lines += [f"{ended_by} ended the run: {line}" for line in left]
     return lines
+
+
+def same_answer(told: Told, who: str) -> tuple[str, ...]:
+    """Return a note where a team gives one answer to all items and is not always right: it learned a form, no task."""
+    seen = [outcome.values for _, outcome in told if isinstance(outcome, Scored)]
+    answers = {values["answer"] for values in seen}
+    if len(seen) < FEWEST or len(answers) > 1 or answers == {None} or all(values["score"] == 1 for values in seen):
+        return ()
+    return (f"the {who} gives one answer, {answers.pop()}, to all {len(seen)} confirm items",)

@@ -11,7 +11,7 @@ from ...search.textual import TextualSearch
 from ...search.textual_trials import Forward
 from ...team_pictures import diff, mermaid
 from ...teams import TeamSpec
-from .team_ending import Met, asked_facts, is_stopped, missing_facts
+from .team_ending import Met, asked_facts, is_stopped, missing_facts, same_answer
 from .team_phases import Told, samples_for, scores_of, single, static, statics
 from .team_spec import TeamTrainSpec
 
@@ -118,9 +118,12 @@ def summarise(
     """Return all figures of a run but those of each search."""
     verdict = _verdict(spec, own, measured)
     answer = "final" if verdict is not None and verdict.passed else "start"
+    told = measured.told.get("confirm", {})
+    same = [note for name in dict.fromkeys(("start", own.name)) for note in same_answer(
+        told.get(name, ()), "start team" if name == "start" else "final team")]  # fmt: skip
     return {
         "start": _values(start), "final": _values(own.final), "changed": start.hash != own.final.hash,
-        "answer": answer, "confirmed": _confirmed(verdict), "stamp": stamp, "notes": list(notes),
+        "answer": answer, "confirmed": _confirmed(verdict), "stamp": stamp, "notes": [*notes, *same],
         "rows": [row_of(name, measured) for name in measured.teams if not name.startswith(ORACLE)]
         + _oracle(measured),
         "diff": diff(start, own.final), "mermaid": {"start": mermaid(start), "final": mermaid(own.final)},
