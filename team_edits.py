@@ -6,7 +6,7 @@ Source: specs/ann, sections 9.1 and 9.6.
 
 from collections.abc import Callable, Container, Iterable
 from itertools import chain
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -21,10 +21,6 @@ CODES = (
     "missing-producer", "unknown-placeholder", "lost-placeholder", "unknown-model", "leak", "duplicate",
 )  # fmt: skip
 """Why patches are refused; `apply` says when."""
-
-FindingKind: TypeAlias = Literal["prompt", "role", "aggregation", "structure", "selection"]
-KINDS: tuple[FindingKind, ...] = get_args(FindingKind)
-"""What a critique may find at fault, and an edit be aimed at."""
 
 Layers: TypeAlias = tuple[LayerSpec, ...]
 

@@ -5,7 +5,6 @@ A guide changes logits and draws nothing, so an answer stays a function of its r
 
 import json
 from collections.abc import Iterable
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -48,16 +47,29 @@ class Guide:
 
 
 class Guides:
-    """Makes guides for one model.
+    """Makes guides for one model; see `of`."""
 
-    Args:
-        tokenizer: A fast tokenizer of transformers.
-        vocabulary: Width of the model's logits, which may be more than the tokenizer's.
-        ends: Tokens that end an answer.
-    """
+    def __init__(self, tokenizer: Any, vocabulary: int) -> None:
+        self._tokenizer, self._vocabulary = tokenizer, vocabulary
 
-    def __init__(self, tokenizer: Any, vocabulary: int, ends: Iterable[int]) -> None:
-        self._source, self._vocabulary, self._ends = tokenizer, vocabulary, sorted(ends)
+    @classmethod
+    def of(cls, tokenizer: Any, vocabulary: int, ends: Iterable[int]) -> "Guides | None":
+        """Return the guides of a model; None where its tokenizer is of a kind that cannot be followed.
+
+        Takes a third of a second.
+
+        Args:
+            tokenizer: Of transformers.
+            vocabulary: Width of the model's logits, which may be more than the tokenizer's.
+            ends: Tokens that end an answer.
+        """
+        import llguidance.hf
+
+        try:
+            read = llguidance.hf.from_tokenizer(tokenizer, n_vocab=vocabulary, eos_token=sorted(ends) or None)
+        except ValueError:  # no fast one, pieces that are no bytes, more tokens than logits
+            return None
+        return cls(read, vocabulary)
 
     def __call__(self, schema: str) -> Guide:
         """Return a guide to the JSON text of a JSON schema.
@@ -76,13 +88,6 @@ class Guides:
             said = matcher.get_error().strip().splitlines()[0]
             raise SpecError("schema", said, "a JSON schema that answers can be held to")
         return Guide(matcher, self._vocabulary)
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        """The tokenizer as the grammar reads it: a third of a second, so once and only where a schema comes."""
-        import llguidance.hf
-
-        return llguidance.hf.from_tokenizer(self._source, n_vocab=self._vocabulary, eos_token=self._ends or None)
 
 
 __all__ = ["Guide", "Guides"]

@@ -41,8 +41,9 @@ class HostGeneration:
     def __init__(self, decoder: LayeredDecoder, tokenizer: Any, thread: Executor, cache_bytes: int) -> None:
         self._decoder, self._tokenizer, self._thread, self._cache_bytes = decoder, tokenizer, thread, cache_bytes
         self._template = ChatTemplate(tokenizer)
-        fast = tokenizer.is_fast and self._template.digest is not None
-        self._guides = Guides(tokenizer, decoder.vocabulary, decoder.stop_tokens) if fast else None
+        self._guides = None
+        if self._template.digest is not None:
+            self._guides = Guides.of(tokenizer, decoder.vocabulary, decoder.stop_tokens)
         self._batcher = self._fresh()
         self._new: list[tuple[GenerationRequest, asyncio.Future[Answer]]] = []
         self._running: dict[int, asyncio.Future[Answer]] = {}

@@ -73,7 +73,7 @@ class TextualSearch:
         """
         _check(train, validation, profile)
         self.profile, self.seed = profile, seed
-        self.incumbent = start
+        self.incumbent = self.settled = start
         self.archive, self.passes = Archive(), Passes()
         self.steps: list[StepRecord] = []
         self.stop = ""
@@ -139,11 +139,6 @@ class TextualSearch:
         }
 
     @property
-    def undecidable(self) -> int:
-        """Challengers dropped because too many items had no score."""
-        return self.verdicts.get("undecidable", 0)
-
-    @property
     def verdicts(self) -> dict[str, int]:
         """Edits of all steps by what became of them."""
         return dict(Counter(edit.verdict for step in self.steps for edit in step.edits))
@@ -151,11 +146,12 @@ class TextualSearch:
     # -- the program
 
     def _program(self) -> Program[None]:
-        if self.profile.parents == "front":  # parents are drawn by what they are best on: the start must have scores
+        if self.profile.parents == "front" and self._limit != 0:  # parents are drawn by scores: the start needs some
             yield from self._judge().run([self.incumbent], self.items)
             self._offer(self.incumbent)
         while not self._ended():
             yield from self._step()
+            self.settled = self.incumbent  # what a search comes to that is cut short: a step may adopt more than once
 
     def _ended(self) -> bool:
         if self.stop:
@@ -182,7 +178,7 @@ class TextualSearch:
         yield from self._settle(step, batch, fresh + self._merged(number))
         while repairs := self._missed(step, repairs, fresh):
             fresh = yield from self._repair(step, repairs)
-            valid = valid or any(one.record.child for one in fresh)
+            valid |= any(one.record.child for one in fresh)
             yield from self._settle(step, batch, fresh)
         self._idle = 0 if valid else self._idle + 1
 
@@ -212,8 +208,8 @@ class TextualSearch:
         """Criticise; return the repairs that a step begins with."""
         if self.profile.aim == "random":
             rng = generator(self.seed, "textual-random", step.step)
-            aims = [random_finding(batch.team, rng) for _ in range(self.profile.proposals)]
-            return [Repair(batch.team, aim, edits=self.profile.offered) for aim in aims]
+            aims = [random_finding(batch.team, rng, self.profile.edits) for _ in range(self.profile.proposals)]
+            return [Repair(batch.team, aim, edits=self.profile.edits) for aim in aims]
         if not batch.failing:
             step.note = "no failure in the training batches" if batch.passes else "no training pass has a score"
             return []
@@ -280,7 +276,7 @@ class TextualSearch:
         }
         critiques = {name: text for name, text in texts.items() if text}
         profile, memory = self.profile, self._momentum.lines(aim.layer)
-        return Repair(team, aim, critiques, memory, weights=profile.weights, edits=profile.offered)
+        return Repair(team, aim, critiques, memory, weights=profile.weights, edits=profile.edits)
 
     def _whole(self, team: TeamSpec, said: Critiques) -> Repair:
         """Return the one repair that reads every critique (section 2.3), and why the last epoch's patch was none."""
@@ -289,7 +285,7 @@ class TextualSearch:
         aim = Finding("", None, said.findings[0].kind, said.overall or said.findings[0].text)
         critiques = {name: text for name, text in texts.items() if text}
         refused, profile = self._refused, self.profile
-        return Repair(team, aim, critiques, refused=refused, weights=profile.weights, edits=profile.offered)
+        return Repair(team, aim, critiques, refused=refused, weights=profile.weights, edits=profile.edits)
 
     def _repair(self, step: StepRecord, repairs: list[Repair]) -> Program[list[Challenger]]:
         """Ask for repairs; return the challengers, those refused among them."""
@@ -322,8 +318,8 @@ class TextualSearch:
     def _settle(self, step: StepRecord, batch: Batch, challengers: list[Challenger]) -> Program[None]:
         """Judge a round's challengers, adopt the best, then judge each other that passed on the team adopted by then.
 
-        So no critique is spent on what an edit that has passed already mends, and every adopted edit has passed
-        against the very team that it changed.
+        So no critique is spent on what an edit that has passed already mends, and every adopted team has passed
+        against the one that it replaces.
         """
         step.edits += [one.record for one in challengers]
         if self.profile.minibatch:

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..records import JSON
-from ..team_edits import KINDS
+from ..team_findings import AIMED, KINDS
 from ..teams import LayerSpec, TeamSpec
 from .textual_momentum import shorten
 from .textual_trials import Finding
@@ -64,9 +64,12 @@ def spread(findings: Iterable[Finding], k: int) -> list[Finding]:
     return order[:k]
 
 
-def random_finding(team: TeamSpec, rng: random.Random) -> Finding:
-    """Return a drawn kind at a drawn agent, or layer where the kind is no agent's; nobody found anything."""
-    kind = rng.choice(KINDS)
+def random_finding(team: TeamSpec, rng: random.Random, edits: Sequence[str] = ()) -> Finding:
+    """Return a drawn kind at a drawn agent, or layer where the kind is no agent's; nobody found anything.
+
+    `edits`: those that are open, where not all are; a kind that none of them mends is not drawn.
+    """
+    kind = rng.choice([kind for kind in KINDS if not edits or set(AIMED[kind]) & set(edits)])
     layer, _, agent = rng.choice(list(team.places()))
     return Finding(layer.name, agent.name if kind in {"prompt", "role"} else None, kind)
 

@@ -96,11 +96,6 @@ class TextualProfile:
         return self.local and (layers > 1 or not self.whole or bool(self.weights))
 
     @property
-    def offered(self) -> tuple[str, ...]:
-        """The edits that repairs are told of, () for all; TextGrad's are of one kind, and aimed anyway."""
-        return () if self.aim == "agents" else self.edits
-
-    @property
     def weights(self) -> dict[str, float]:
         """What repair is told of how critiques are mixed; empty where they are not."""
         return {"alpha": self.alpha, "beta": self.beta} if self.alpha else {}

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from ..errors import SpecError
 from ..records import JSON, canonical
-from ..team_edits import FindingKind
+from ..team_findings import FindingKind
 from ..teams import TeamSpec
 
 

@@ -45,7 +45,7 @@ def tiny(tiny_folder, one_thread):
 
 @pytest.fixture(scope="module")
 def guides(tiny, tokenizer):
-    return Guides(tokenizer, tiny.vocabulary, tiny.stop_tokens)
+    return Guides.of(tokenizer, tiny.vocabulary, tiny.stop_tokens)
 
 
 @pytest.fixture
@@ -148,3 +148,12 @@ def test_a_host_says_that_it_keeps_to_schemas_and_a_bad_one_fails_its_own_call_a
     assert isinstance(failure, CallFailed)
     assert failure.reason == "BadRequest"
     assert "schema" in failure.detail
+
+
+def test_a_tokenizer_that_cannot_be_followed_leaves_answers_free():
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"yes": 0, "no": 1, "[UNK]": 2}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    assert Guides.of(PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]"), 3, [1]) is None

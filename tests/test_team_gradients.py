@@ -21,7 +21,7 @@ from plait.agents.teams.gradient_given import (
     statistic_lines,
 )
 from plait.agents.teams.gradient_parsing import read_critique, read_patch
-from plait.agents.teams.gradient_schemas import AIMED, OPS, aimed_ops, critique_schema, edits_schema, held_edits
+from plait.agents.teams.gradient_schemas import OPS, aimed_ops, critique_schema, edits_schema, held_edits
 from plait.agents.teams.gradient_wording import GradientWording
 from plait.agents.teams.gradients import Critique, Repair, critique_node, rendered, repair_node, steps_of
 from plait.agents.teams.items import task_item
@@ -33,6 +33,7 @@ from plait.orchestrator.calls import CallWorker
 from plait.orchestrator.graph_run import GraphRun
 from plait.orchestrator.recipes.team_phases import single
 from plait.team_edits import apply, parse_patch
+from plait.team_findings import AIMED
 from plait.teams import AgentSpec, Aggregator, Block, LayerSpec, Schema, TeamSpec
 from scripted_chat import ScriptedChat
 
@@ -578,7 +579,7 @@ def test_what_is_held_is_offered_the_edits_that_fit_the_finding_and_could_be_mad
     assert set().union(*AIMED.values()) == set(OPS)
     lone = single(team())
     assert aimed_ops(lone, "prompt") == ("set_instructions",)
-    assert aimed_ops(lone, "structure") == ("add_agent", "add_block", "add_layer")
+    assert aimed_ops(lone, "structure") == ("add_agent", "set_aggregate", "add_block", "add_layer")
     assert aimed_ops(lone, "selection") == ("add_block",)
     assert {"remove_layer", "set_reads"} <= set(aimed_ops(team(), "structure"))
     given = to_repair().model_copy(update={"finding": Finding(layer="solve", agent="voter1", kind="role", text="x")})
@@ -588,6 +589,14 @@ def test_what_is_held_is_offered_the_edits_that_fit_the_finding_and_could_be_mad
     assert "NEW" not in sent.messages[-1][1]  # a weak model would write just that
     assert json.loads(sent.schema_text)["properties"]["edits"]["maxItems"] == 1
     assert "set_reads" in Repair().sent(given).messages[-1][1]
+
+
+def test_where_one_agent_may_be_changed_no_other_can_be_named():
+    given = to_repair().model_copy(
+        update={"finding": Finding(layer="solve", agent="voter1", text="x"), "edits": ("set_instructions",)}
+    )
+    schema = json.loads(Repair(structured=True).sent(given).schema_text)
+    assert schema["$defs"]["SetInstructions"]["properties"]["agent"] == {"enum": ["voter1"]}
 
 
 def bounded(schema):

@@ -410,7 +410,7 @@ def test_a_failed_pass_is_no_wrong_answer():
         assert edit.verdict == verdict
         assert edit.missing
         assert edit.losses == 0
-        assert ours.undecidable == (verdict == "undecidable")
+        assert ours.verdicts.get("undecidable", 0) == (verdict == "undecidable")
         assert ours.failures["forward"] > 0
 
 
@@ -519,6 +519,35 @@ def test_textgrad_refuses_other_edits():
     ours = search(TEXTGRAD, steps=1)
     play(ours, Scripted(patch=lambda repair: role))
     assert ours.refusals == {"edit-not-allowed": 2}
+
+
+def test_a_search_cut_anywhere_has_the_team_of_its_last_whole_step():
+    """A step may adopt more than one edit: what it had adopted when it was cut is not handed back."""
+    adopted = 0
+    for seed in range(2):
+        world, whole = Landscape(seed), search(PLAIT, 3, team())
+        trials = play(whole, world.outcome)
+        after: dict[int, str] = {}
+        cut = search(PLAIT, 3, team())
+        play_all = iter(trials)
+        while not cut.done:
+            for asked in cut.ask(64):
+                cut.tell(asked, world.outcome(next(play_all).candidate))
+                steps = len(cut.steps) - (not cut.done)
+                assert cut.settled.hash == after.setdefault(steps, cut.settled.hash)
+                adopted += cut.incumbent.hash != cut.settled.hash
+        for steps, settled in after.items():
+            limited = search(PLAIT, max(0, steps), team())
+            play(limited, world.outcome)
+            assert limited.incumbent.hash == settled
+    assert adopted, "no cut fell between an adoption and the end of its step"
+
+
+def test_random_edits_are_of_kinds_that_an_open_edit_mends():
+    ours = search(replace(RANDOM, edits=("set_instructions",)), 4)
+    asked = of(Repair, play(ours, Scripted()))
+    assert {repair.finding.kind for repair in asked} == {"prompt", "role"}
+    assert len({repair.finding.kind for repair in of(Repair, play(search(RANDOM, 8), Scripted()))}) > 3
 
 
 def test_where_prompts_alone_are_open_repairs_are_told_so_and_other_edits_are_refused():

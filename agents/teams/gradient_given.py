@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...records import JSON
-from ...team_edits import KINDS, FindingKind
+from ...team_findings import FindingKind
 from ...teams import TeamSpec
 
 
@@ -154,7 +154,6 @@ def _said(value: JSON) -> str:
 
 __all__ = [
     "BOUNDS",
-    "KINDS",
     "Bounds",
     "CritiqueGiven",
     "Finding",

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from ...records import JSON
 from ...team_edits import Patch, Refusal, parse_patch
-from .gradient_given import KINDS, Finding, FindingKind
+from ...team_findings import KINDS, FindingKind
+from .gradient_given import Finding
 
 MOST_FINDINGS = 3
 """Findings that are read of one critique; they come with the most harmful first."""

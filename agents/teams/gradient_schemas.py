@@ -10,9 +10,9 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from ...records import JSON
-from ...team_edits import FindingKind, patch_schema
+from ...team_edits import patch_schema
+from ...team_findings import AIMED, KINDS, FindingKind
 from ...teams import TeamSpec
-from .gradient_given import KINDS
 
 ROWS = 3
 """Findings of a critique, and edits of a patch, at most."""
@@ -22,14 +22,6 @@ NAME = 40
 """Characters of a name at most, where an answer is held to it."""
 LISTED = 8
 """Entries of any other list."""
-AIMED: dict[FindingKind, tuple[str, ...]] = {
-    "prompt": ("set_instructions",),
-    "role": ("set_role", "set_instructions"),
-    "aggregation": ("set_aggregate", "add_agent"),
-    "structure": ("add_agent", "remove_agent", "add_block", "remove_block", "add_layer", "remove_layer", "set_reads"),
-    "selection": ("set_when", "set_default", "add_block", "remove_block"),
-}
-"""Edits that mend a fault of each kind."""
 ALONE = {"set_instructions", "set_role", "set_when", "set_default"}
 """Edits that need no other beside them."""
 Change: TypeAlias = Callable[[str, dict[str, Any]], dict[str, Any]]
@@ -80,10 +72,17 @@ def aimed_ops(team: TeamSpec, kind: FindingKind) -> tuple[str, ...]:
     return tuple(op for op in AIMED[kind] if not lone.get(op, False))
 
 
-def held_edits(team: TeamSpec, ops: tuple[str, ...], max_tokens: int) -> dict[str, JSON]:
-    """Return the schema that a patch of `team` in `max_tokens` is held to; `ops` as in `edits_schema`."""
+def held_edits(team: TeamSpec, ops: tuple[str, ...], max_tokens: int, only: str | None = None) -> dict[str, JSON]:
+    """Return the schema that a patch of `team` in `max_tokens` is held to.
+
+    Args:
+        team: Whose names it may use.
+        ops: As in `edits_schema`.
+        max_tokens: Of the answer.
+        only: The one agent that may be changed; None for any.
+    """
     schema = edits_schema(ops)
-    change = _held(team, max_tokens)
+    change = _held(team, max_tokens, only)
     defs = {name: {**one, "properties": _changed(one["properties"], change)} for name, one in schema["$defs"].items()}
     properties = _changed(schema["properties"], change)
     if ops and set(ops) <= ALONE:
@@ -93,12 +92,12 @@ def held_edits(team: TeamSpec, ops: tuple[str, ...], max_tokens: int) -> dict[st
     return {**schema, "properties": properties, "$defs": defs}
 
 
-def _held(team: TeamSpec, max_tokens: int) -> Change:
+def _held(team: TeamSpec, max_tokens: int, only: str | None) -> Change:
     """Return what holds properties to the names that there are, and to lengths."""
     layers = [layer.name for layer in team.layers]
     agents = team.agents()
     named: dict[str, Sequence[str]] = {
-        "layer": layers, "after": ["input", *layers], "agent": [agent.name for agent in agents],
+        "layer": layers, "after": ["input", *layers], "agent": [only] if only else [agent.name for agent in agents],
         "block": [block.name for layer in team.layers for block in layer.blocks],
         "model": ["", *(agent.model for agent in agents if agent.model)],
     }  # fmt: skip
@@ -162,4 +161,4 @@ OPS: tuple[str, ...] = tuple(
 """Every edit there is."""
 
 
-__all__ = ["AIMED", "OPS", "aimed_ops", "critique_schema", "edits_schema", "held_edits"]
+__all__ = ["OPS", "aimed_ops", "critique_schema", "edits_schema", "held_edits"]

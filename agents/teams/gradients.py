@@ -181,7 +181,8 @@ class Repair(Asking):
             return Sent(messages=_pairs(self.wording.repair(given, self.bounds, schema=True)), ops=given.edits)
         ops = given.edits or aimed_ops(given.team, given.finding.kind)
         messages = _pairs(self.wording.repair(given, self.bounds, ops, schema=False))
-        schema = _text(held_edits(given.team, ops, self.max_tokens))
+        only = given.finding.agent if given.edits else None
+        schema = _text(held_edits(given.team, ops, self.max_tokens, only))
         return Sent(messages=messages, schema_text=schema, ops=given.edits)  # another edit, where one comes, may do too
 
     async def run(self, given: Sent, model: ChatModel, seed: int) -> Proposal:

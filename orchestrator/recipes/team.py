@@ -159,7 +159,7 @@ class TeamTrainer(SplitMethod):
         found = {name: Search(name, one, told[name], ended_by if self._cut(one) else "")
                  for name, one in searches.items()}  # fmt: skip
         if session.ended.startswith("budget"):  # after any other stop a resumed run searches on
-            session.keep_cut({name: one.whole for name, one in found.items()}, ended_by)
+            session.keep_cut({name: one.whole for name, one in found.items() if one.cut_by}, ended_by)
         return found
 
     def _cut(self, search: TextualSearch) -> bool:

@@ -209,6 +209,8 @@ class Session:
         """
         place = self.folder.path / "steps.json"
         found: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {"steps": {}, "ended_by": ""}
+        if "steps" not in found:  # as it was written before it said which budget
+            found = {"steps": found, "ended_by": "the budget"}
         return found["steps"], found["ended_by"]
 
     def keep_cut(self, steps: Mapping[str, int], ended_by: str) -> None:

@@ -130,4 +130,4 @@ def same_answer(told: Told, who: str) -> tuple[str, ...]:
     answers = {values["answer"] for values in seen}
     if len(seen) < FEWEST or len(answers) > 1 or answers == {None} or all(values["score"] == 1 for values in seen):
         return ()
-    return (f"the {who} gives one answer, {answers.pop()}, to all {len(seen)} confirm items",)
+    return (f"the {who} gives one answer, {answers.pop()[:LENGTH]}, to all {len(seen)} confirm items",)

@@ -38,12 +38,12 @@ class Search:
     @property
     def whole(self) -> int:
         """Steps that were ended: where a budget ends a search, its last one is not."""
-        return len(self.search.steps) - (not self.search.done)
+        return max(0, len(self.search.steps) - (not self.search.done))
 
     @property
     def final(self) -> TeamSpec:
         """The incumbent after the last whole step."""
-        return self.search.incumbent
+        return self.search.settled
 
     @property
     def tokens(self) -> int:
@@ -119,8 +119,8 @@ def summarise(
     verdict = _verdict(spec, own, measured)
     answer = "final" if verdict is not None and verdict.passed else "start"
     told = measured.told.get("confirm", {})
-    same = [note for name in dict.fromkeys(("start", own.name)) for note in same_answer(
-        told.get(name, ()), "start team" if name == "start" else "final team")]  # fmt: skip
+    names = {"start": "start team"} | ({own.name: "final team"} if start.hash != own.final.hash else {})
+    same = [note for name, who in names.items() for note in same_answer(told.get(name, ()), who)]
     return {
         "start": _values(start), "final": _values(own.final), "changed": start.hash != own.final.hash,
         "answer": answer, "confirmed": _confirmed(verdict), "stamp": stamp, "notes": [*notes, *same],
@@ -218,7 +218,7 @@ def search_facts(one: Search) -> dict[str, JSON]:
     return {
         "profile": one.name, "about": search.profile.about, "stop": "budget" if one.cut_by else search.stop,
         "ended_by": one.cut_by, "asked": asked_facts(one.told, search.steps),
-        "final": search.incumbent.hash, "tokens": one.tokens,
+        "final": one.final.hash, "tokens": one.tokens,
         "steps": [asdict(step) for step in search.steps[: one.whole]],
         "refusals": search.refusals, "failures": search.failures, "verdicts": search.verdicts,
         "curve": _curve(search, one.told),
