@@ -26,6 +26,19 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"{close[0]}?" if close else f"one of {', '.join(names)}" if names else "none: there is nothing to name"
 
 
+def all_known(names: Iterable[str], known: Iterable[str], what: str) -> tuple[str, ...]:
+    """Return names, each once.
+
+    Raises:
+        ValueError: one is not known; the nearest is named.
+    """
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise ValueError(f"known {what}: {nearest(name, known)}")
+    return tuple(dict.fromkeys(names))
+
+
 class PlaitError(Exception):
     """Base of every error that a user of Plait may meet; `exit_code` is the command line's."""
 

@@ -8,7 +8,7 @@ nodes may take any node that is there already, so a graph never grows a cycle. I
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel
 
@@ -70,6 +70,33 @@ class Task(Protocol):
     async def upper(self, given: Any, model: Any) -> Upper:
         """Return the most that `run` may take; what a budget reserves."""
         ...
+
+
+class Free:
+    """What tasks share that call no language model."""
+
+    async def upper(self, given: Any, model: Any) -> Upper:
+        """Return nothing: there is no call to pay."""
+        return Upper(0)
+
+
+@dataclass(frozen=True)
+class Keep(Free):
+    """A task whose output is its input: what is known already, as a node that others read.
+
+    Attributes:
+        name: A short name.
+        output: The type of both.
+    """
+
+    name: str
+    output: type[BaseModel]
+    version: ClassVar[int] = 1
+    spec: ClassVar[JSON] = None
+
+    async def run(self, given: BaseModel, model: object, seed: int) -> BaseModel:
+        """Return what is given."""
+        return given
 
 
 @dataclass(frozen=True)
@@ -242,4 +269,4 @@ class Graph:
         return plot(self)
 
 
-__all__ = ["Graph", "Node", "NodeState", "Task", "Upper"]
+__all__ = ["Free", "Graph", "Keep", "Node", "NodeState", "Task", "Upper"]

@@ -5,6 +5,7 @@ A guide changes logits and draws nothing, so an answer stays a function of its r
 
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from ..errors import SpecError
 
+KEPT = 64
+"""Schemas that are kept compiled."""
 _COMPACT: Any = {"whitespace_flexible": False}
 """No space between the parts of an answer: weak models fill it with blank lines until their tokens are spent."""
 
@@ -51,6 +54,8 @@ class Guides:
 
     def __init__(self, tokenizer: Any, vocabulary: int) -> None:
         self._tokenizer, self._vocabulary = tokenizer, vocabulary
+        # Requests of a search share a few schemas, and each is looked at before it is let in and again when it begins.
+        self._matcher = lru_cache(maxsize=KEPT)(self._compiled)
 
     @classmethod
     def of(cls, tokenizer: Any, vocabulary: int, ends: Iterable[int]) -> "Guides | None":
@@ -77,6 +82,9 @@ class Guides:
         Raises:
             SpecError: it is none, or holds what cannot be kept to.
         """
+        return Guide(self._matcher(schema).deep_copy(), self._vocabulary)
+
+    def _compiled(self, schema: str) -> Any:
         import llguidance
 
         try:
@@ -87,7 +95,7 @@ class Guides:
         if matcher.is_error():
             said = matcher.get_error().strip().splitlines()[0]
             raise SpecError("schema", said, "a JSON schema that answers can be held to")
-        return Guide(matcher, self._vocabulary)
+        return matcher
 
 
 __all__ = ["Guide", "Guides"]

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel
 
 from ...candidates import JudgeNetwork
-from ...graphs import Node, Upper
+from ...graphs import Free, Node
 from ...models.chat import CallFailed
 from ...records import JSON, seed_of
 from .decision import Ballot, Ballots, Decision, decide, undecided
@@ -195,7 +195,7 @@ class _Feed:
 
 
 @dataclass(frozen=True)
-class Decide:
+class Decide(Free):
     """Makes a decision of the ballots; free. Only the final one minds how many neurons answered."""
 
     network: JudgeNetwork
@@ -220,10 +220,6 @@ class Decide:
         if self.final and heard < needed:
             raise CallFailed("Empty", f"{heard} of {expected} neurons answered in both orders, {needed} needed")
         return decide(given, self.network)
-
-    async def upper(self, given: Ballots, model: object) -> Upper:
-        """Return nothing: no model is called."""
-        return Upper(0)
 
 
 def _connected(network: JudgeNetwork, neuron: Neuron, neurons: Sequence[Neuron]) -> list[Neuron]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from ...graphs import Upper
+from ...graphs import Free, Upper
 from ...models.chat import CallFailed, ChatModel, Message, Sampling
 from ...records import JSON, seed_of
 from ...teams import Schema
@@ -128,7 +128,7 @@ class Written(_Frozen):
 
 
 @dataclass(frozen=True)
-class RunProgram:
+class RunProgram(Free):
     """Runs an agent's program; what it prints is what the agent said."""
 
     schema: Schema
@@ -157,10 +157,6 @@ class RunProgram:
         printed = shortened(ran.stdout.strip(), SHOWN_OUTPUT)
         text = f"```python\n{given.program}\n```\nIt printed:\n{printed}" + (f"\n{error}" if error else "")
         return Said(text=text, value=found.value, error=why)
-
-    async def upper(self, given: Written, model: object) -> Upper:
-        """Return nothing: a sandbox takes no tokens."""
-        return Upper(0)
 
 
 __all__ = ["AskAgent", "Asked", "RunProgram", "Said", "Written"]

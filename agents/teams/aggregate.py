@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from ...graphs import Upper
+from ...graphs import Free
 from ...records import JSON
 from ...teams import Block, Combine, LayerSpec, TeamSpec
 from .agent import Said
@@ -116,7 +116,7 @@ def _same_program(source: str) -> str:
 
 
 @dataclass(frozen=True)
-class CombineOutputs:
+class CombineOutputs(Free):
     """Makes one output of a block's; free."""
 
     kind: Combine
@@ -133,28 +133,6 @@ class CombineOutputs:
     async def run(self, given: Outputs, model: object, seed: int) -> Combined:
         """Return what the outputs come to."""
         return combined(self.kind, given, counted=self.counted)
-
-    async def upper(self, given: Outputs, model: object) -> Upper:
-        """Return nothing: no model is called."""
-        return Upper(0)
-
-
-@dataclass(frozen=True)
-class KeepCombined:
-    """Takes over what another team's layer came to; free."""
-
-    name: ClassVar[str] = "team-donated"
-    version: ClassVar[int] = 1
-    spec: ClassVar[JSON] = None
-    output: ClassVar[type[BaseModel]] = Combined
-
-    async def run(self, given: Combined, model: object, seed: int) -> Combined:
-        """Return the output."""
-        return given
-
-    async def upper(self, given: Combined, model: object) -> Upper:
-        """Return nothing: no model is called."""
-        return Upper(0)
 
 
 def outputs_of(block: Block) -> int:
@@ -196,6 +174,6 @@ def planned_calls(team: TeamSpec) -> Calls:
 
 
 __all__ = [
-    "Calls", "CombineOutputs", "Combined", "KeepCombined", "Outputs", "Vote", "calls_per_item", "combined",
+    "Calls", "CombineOutputs", "Combined", "Outputs", "Vote", "calls_per_item", "combined",
     "layer_calls", "majority", "outputs_of", "planned_calls",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from ...graphs import Upper
+from ...graphs import Free, Upper
 from ...models.chat import ChatModel, Sampling
 from ...records import JSON, canonical
 from ..sandbox import sandbox_of
@@ -111,7 +111,7 @@ class Passed(_Frozen):
 
 
 @dataclass(frozen=True)
-class TryExamples:
+class TryExamples(Free):
     """Runs a program on the examples that its agent was shown; never on any other test."""
 
     name: ClassVar[str] = "team-examples"
@@ -133,10 +133,6 @@ class TryExamples:
             program, given.examples, given.setup, files=files, entry_point=given.entry_point
         )  # fmt: skip
         return Passed(passed=checked.all_pass, error=checked.detail)
-
-    async def upper(self, given: Example, model: object) -> Upper:
-        """Return nothing: a sandbox takes no tokens."""
-        return Upper(0)
 
 
 __all__ = ["Candidates", "ChooseBest", "Chosen", "Example", "Passed", "TryExamples"]

@@ -14,16 +14,21 @@ from typing import Any
 from pydantic import BaseModel
 
 from ...errors import SpecError
-from ...graphs import Node
+from ...graphs import Keep, Node
 from ...teams import LayerSpec, TeamSpec
-from .aggregate import KeepCombined
+from .aggregate import Combined
 from .blocks import DONOR, Place, block_nodes, donor_id, out_id
 from .items import TaskItem
-from .selection import KeepSelected, SelectBlock, Selected, asks, block_of, offer, selected_freely
+from .selection import SelectBlock, Selected, asks, block_of, offer, selected_freely
 from .wording import Wording
 
 Loss = Callable[[TaskItem, str], Sequence[Node]]
 """Returns the nodes that score an item's answer, given the id of the node whose output it is."""
+
+DONATED = Keep("team-donated", Combined)
+"""Takes over what another team's layer came to."""
+SETTLED = Keep("team-selected", Selected)
+"""Records a choice that took no call."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ class TeamGraphs:
 
         if donated and layer.name == resample:
             id_, theirs = out_id(layer.name), donor_id(out_id(layer.name))
-            return [Node(id_, KeepCombined(), lambda outputs: outputs[theirs], (theirs,), expand=next_layer)]
+            return [Node(id_, DONATED, lambda outputs: outputs[theirs], (theirs,), expand=next_layer)]
         reads = self.team.read_by(layer)
         drawn = sample + (resample == layer.name)
         above = (f"{layer.name}/select", *map(out_id, reads))
@@ -133,7 +138,7 @@ class TeamGraphs:
                 sample=sample, prefix=f"{item.id}/{layer.name}", label=f"{layer.name}?",
             )  # fmt: skip
         selected = selected_freely(layer, item, seed, sample)
-        return Node(id_, KeepSelected(), lambda _: selected, read, label=f"{layer.name}?")
+        return Node(id_, SETTLED, lambda _: selected, read, label=f"{layer.name}?")
 
 
 def _donated(node: Node, last: str, then: Callable[[], Sequence[Node]]) -> Node:

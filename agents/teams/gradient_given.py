@@ -97,6 +97,10 @@ class RepairGiven(_Frozen):
     """The minibatch, where no critique has read it."""
 
 
+MOST_FINDINGS = 3
+"""Findings of one critique; they come with the most harmful first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """How long a prompt may be, in estimated tokens.
@@ -154,6 +158,7 @@ def _said(value: JSON) -> str:
 
 __all__ = [
     "BOUNDS",
+    "MOST_FINDINGS",
     "Bounds",
     "CritiqueGiven",
     "Finding",

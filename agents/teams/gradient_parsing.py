@@ -10,10 +10,7 @@ from typing import Any, NamedTuple
 from ...records import JSON
 from ...team_edits import Patch, Refusal, parse_patch
 from ...team_findings import KINDS, FindingKind
-from .gradient_given import Finding
-
-MOST_FINDINGS = 3
-"""Findings that are read of one critique; they come with the most harmful first."""
+from .gradient_given import MOST_FINDINGS, Finding
 
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
 _TRAILING = re.compile(r",(\s*[}\]])")
@@ -184,4 +181,4 @@ def _sound(value: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
     return value, ""
 
 
-__all__ = ["MOST_FINDINGS", "ReadCritique", "ReadPatch", "read_critique", "read_patch"]
+__all__ = ["ReadCritique", "ReadPatch", "read_critique", "read_patch"]

@@ -13,9 +13,8 @@ from ...records import JSON
 from ...team_edits import patch_schema
 from ...team_findings import AIMED, KINDS, FindingKind
 from ...teams import TeamSpec
+from .gradient_given import MOST_FINDINGS
 
-ROWS = 3
-"""Findings of a critique, and edits of a patch, at most."""
 FINDING = 128
 """Tokens of an answer for each finding that it may hold: names and marks take some thirty, whatever the bound is."""
 NAME = 40
@@ -35,7 +34,7 @@ def critique_schema(team: TeamSpec, max_tokens: int) -> dict[str, JSON]:
         "layer": {"enum": [*(layer.name for layer in team.layers), ""]}, "agent": {"enum": [*agents, None]},
         "kind": {"enum": list(KINDS)}, "text": _string(max_tokens // 2),
     }  # fmt: skip
-    most = max(1, min(ROWS, max_tokens // FINDING))
+    most = max(1, min(MOST_FINDINGS, max_tokens // FINDING))
     rows = {"type": "array", "items": _object(finding), "maxItems": most}
     return _object({"critique": _string(max_tokens), "findings": rows})
 
@@ -55,7 +54,8 @@ def edits_schema(ops: tuple[str, ...] = ()) -> dict[str, JSON]:
         defs[name]["required"] = [*dict.fromkeys(["op", *defs[name].get("required", [])])]
     chosen = [name for op, name in edits.items() if not ops or op in ops]
     items = {"anyOf": [{"$ref": f"#/$defs/{name}"} for name in chosen]}
-    rows = {"type": "array", "items": items, "minItems": 1, "maxItems": ROWS}
+    most = whole["properties"]["edits"]["maxItems"]
+    rows = {"type": "array", "items": items, "minItems": 1, "maxItems": most}
     return {
         **_object({"rationale": {"type": "string"}, "edits": rows}),
         "$defs": {name: defs[name] for name in defs if name in _reached(chosen, defs)},
@@ -90,6 +90,11 @@ def held_edits(team: TeamSpec, ops: tuple[str, ...], max_tokens: int, only: str 
     if "Aggregator" in defs:
         defs["Aggregator"]["properties"].pop("output")  # fits one kind alone, and is seldom what is meant
     return {**schema, "properties": properties, "$defs": defs}
+
+
+def schema_text(schema: Mapping[str, JSON]) -> str:
+    """Return a schema's text, its fields in their order: a model that is held writes them in it, reasons first."""
+    return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
 
 
 def _held(team: TeamSpec, max_tokens: int, only: str | None) -> Change:
@@ -161,4 +166,4 @@ OPS: tuple[str, ...] = tuple(
 """Every edit there is."""
 
 
-__all__ = ["OPS", "aimed_ops", "critique_schema", "edits_schema", "held_edits"]
+__all__ = ["OPS", "aimed_ops", "critique_schema", "edits_schema", "held_edits", "schema_text"]

@@ -16,7 +16,7 @@ from ...models.chat import Message
 from ...teams import PLACEHOLDERS, TeamSpec
 from .fitting import Shown, fitted, newest, tokens
 from .gradient_given import Bounds, CritiqueGiven, Finding, RepairGiven, Sample, Step
-from .gradient_schemas import OPS, edits_schema
+from .gradient_schemas import OPS, edits_schema, schema_text
 from .wording import Wording
 
 FILES = ("critic", "overview", "samples", "critique", "repairer", "repair", "edits", "reask")
@@ -91,7 +91,7 @@ class GradientWording(Wording):
             "edits", ops=ops or OPS, held=not schema, limits=given.team.limits,
             placeholders=", ".join(f"{{{name}}}" for name in PLACEHOLDERS),
         )  # fmt: skip
-        form = json.dumps(edits_schema(ops), ensure_ascii=False, separators=(",", ":")) if schema else ""
+        form = schema_text(edits_schema(ops)) if schema else ""
         layers = 1 if given.finding.layer else len(given.team.layers)
         return self.render(
             "repair", overview=self._overview(given.team, shown), given=given, part=part, part_name=name, edits=edits,

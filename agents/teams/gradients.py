@@ -5,7 +5,6 @@ prompt. An answer that cannot be read is asked for once more, with the reason; a
 none. Knows chat models; must not know ledgers or searches. Source: ANN, arXiv 2506.09046; specs/ann, 2.2 and 9.4.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +21,7 @@ from .blocks import out_id
 from .fitting import cut
 from .gradient_given import BOUNDS, Bounds, CritiqueGiven, Finding, RepairGiven, Step
 from .gradient_parsing import read_critique, read_patch
-from .gradient_schemas import aimed_ops, critique_schema, held_edits
+from .gradient_schemas import aimed_ops, critique_schema, held_edits, schema_text
 from .gradient_wording import GradientWording
 from .trace import trace_of
 
@@ -153,7 +152,7 @@ class Critique(Asking):
             for layer in given.team.layers
         }
         messages = _pairs(self.wording.critique(given, self.bounds, held=self.structured))
-        schema = _text(critique_schema(given.team, self.max_tokens)) if self.structured else ""
+        schema = schema_text(critique_schema(given.team, self.max_tokens)) if self.structured else ""
         return Sent(messages=messages, schema_text=schema, layers=layers, scope=given.scope)
 
     async def run(self, given: Sent, model: ChatModel, seed: int) -> Findings:
@@ -182,7 +181,7 @@ class Repair(Asking):
         ops = given.edits or aimed_ops(given.team, given.finding.kind)
         messages = _pairs(self.wording.repair(given, self.bounds, ops, schema=False))
         only = given.finding.agent if given.edits else None
-        schema = _text(held_edits(given.team, ops, self.max_tokens, only))
+        schema = schema_text(held_edits(given.team, ops, self.max_tokens, only))
         return Sent(messages=messages, schema_text=schema, ops=given.edits)  # another edit, where one comes, may do too
 
     async def run(self, given: Sent, model: ChatModel, seed: int) -> Proposal:
@@ -193,11 +192,6 @@ class Repair(Asking):
         """
         proposal: Proposal = await self._ask(given, model, seed, partial(_proposal, given))
         return proposal
-
-
-def _text(schema: dict[str, JSON]) -> str:
-    """Return a schema's text, its fields in their order: a model is made to write them in it, reasons first."""
-    return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
 
 
 def critique_node(

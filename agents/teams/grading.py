@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ...candidates import JudgeNetwork
 from ...errors import SpecError
-from ...graphs import Node, Upper
+from ...graphs import Free, Node, Upper
 from ...models.chat import CallFailed, ChatModel, Message, Sampling
 from ...records import JSON, digest
 from ..judges.decision import Ballot, Ballots, decide
@@ -89,7 +89,7 @@ class Grade:
 
 
 @dataclass(frozen=True)
-class Compare:
+class Compare(Free):
     """Makes a score of the ballots between an answer and its reference; free."""
 
     network: JudgeNetwork
@@ -117,10 +117,6 @@ class Compare:
         better = {"model1": "better than", "model2": "worse than", "tie": "as good as"}[decision.label or "tie"]
         feedback = f"A judge holds it {better} the reference (margin {decision.margin:+.2f} of {widest:g})."
         return Score(score=min(1.0, max(0.0, (1 + decision.margin / widest) / 2)), feedback=feedback)
-
-    async def upper(self, given: Ballots, model: object) -> Upper:
-        """Return nothing: no model is called."""
-        return Upper(0)
 
 
 def graded(question: str, rubric: str | None, answer_id: str, judge: str) -> list[Node]:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ...candidates import NETWORKS, JudgeNetwork
 from ...errors import SpecError
-from ...graphs import Node, Upper
+from ...graphs import Free, Node
 from ...models.chat import ChatModel
 from ...records import JSON
 from ...teams import Kind
@@ -62,7 +62,7 @@ class Program(_Frozen):
 
 
 @dataclass(frozen=True)
-class Match:
+class Match(Free):
     """Compares an answer with the gold one; free."""
 
     name: ClassVar[str] = "team-match"
@@ -73,10 +73,6 @@ class Match:
     async def run(self, given: Compared, model: object, seed: int) -> Score:
         """Return 1 or 0, for named values the share that is right."""
         return matched(given)
-
-    async def upper(self, given: Compared, model: object) -> Upper:
-        """Return nothing: no model is called."""
-        return Upper(0)
 
 
 def matched(given: Compared) -> Score:
@@ -138,7 +134,7 @@ def _gold(given: Compared) -> str:
 
 
 @dataclass(frozen=True)
-class RunTests:
+class RunTests(Free):
     """Runs a program against its tests in a sandbox; the score is the share that pass."""
 
     name: ClassVar[str] = "team-tests"
@@ -161,10 +157,6 @@ class RunTests:
             program, given.tests, given.setup, files=files, entry_point=given.entry_point
         )
         return tested(checked)
-
-    async def upper(self, given: Program, model: object) -> Upper:
-        """Return nothing: a sandbox takes no tokens."""
-        return Upper(0)
 
 
 def tested(checked: Checked) -> Score:

@@ -86,24 +86,6 @@ async def answered(model: ChatModel, messages: Sequence[Message], sampling: Samp
         return ""
 
 
-@dataclass(frozen=True)
-class KeepSelected:
-    """Records a choice that took no call; free."""
-
-    name: ClassVar[str] = "team-selected"
-    version: ClassVar[int] = 1
-    spec: ClassVar[JSON] = None
-    output: ClassVar[type[BaseModel]] = Selected
-
-    async def run(self, given: Selected, model: object, seed: int) -> Selected:
-        """Return the choice."""
-        return given
-
-    async def upper(self, given: Selected, model: object) -> Upper:
-        """Return nothing: no model is called."""
-        return Upper(0)
-
-
 def offer(wording: Wording, layer: LayerSpec, item: TaskItem, work: Sequence[Work], seed: int) -> Offer:
     """Return what a layer's selector is asked about an item."""
     blocks = list(layer.blocks)
@@ -152,5 +134,5 @@ def _schema(names: Sequence[str]) -> str:
     )
 
 
-__all__ = ["KeepSelected", "Offer", "SelectBlock", "Selected", "answered", "asks", "block_of", "offer",
+__all__ = ["Offer", "SelectBlock", "Selected", "answered", "asks", "block_of", "offer",
            "selected_freely"]  # fmt: skip

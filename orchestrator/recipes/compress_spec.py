@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from ...errors import nearest
+from ...errors import all_known
 from ...models.distill import Training
 from .cola_spec import RunOptions
 from .compress_target import Target
@@ -76,10 +76,7 @@ class CompressSpec(BaseModel):
     @field_validator("rivals")
     @classmethod
     def _known_rivals(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in RIVALS:
-                raise ValueError("known rivals: " + nearest(name, list(RIVALS)))
-        return tuple(dict.fromkeys(names))
+        return all_known(names, RIVALS, "rivals")
 
     @model_validator(mode="after")
     def _hold_together(self) -> Self:

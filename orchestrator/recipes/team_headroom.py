@@ -13,16 +13,16 @@ from ...agents.teams.aggregate import planned_calls
 from ...agents.teams.wording import Wording
 from ...errors import SpecError
 from ...intervals import mean_interval
-from ...records import JSON, Failed
+from ...records import JSON
 from ...search.gate import gain_of, pair_up, sign
 from ...search.splits import Splits
 from ...teams import TeamSpec
 from ..study import Strand
 from .team_base import Session, TeamMethod
+from .team_ending import is_stopped
 from .team_headroom_result import HeadroomResult
 from .team_phases import Told, passes, scores_of, settled_splits, single, validation_for
 from .team_spec import TeamHeadroomSpec
-from .team_worker import STOPPED
 
 FILE = "team_headroom.txt"
 GAINS = (0.10, 0.20)
@@ -76,7 +76,7 @@ def headroom(
     return {
         "items": len(items), "level": level, "plain": mean_interval(_known(plain.values()), "team", "plain"),
         "rows": rows, "best": best["number"], "learnable": best["passed"],
-        "whole": not any(isinstance(end, Failed) and end.reason == STOPPED for one in told.values() for _, end in one),
+        "whole": not any(is_stopped(end) for one in told.values() for _, end in one),
         "power": [{"gain": gain, "power": round(share, 4)} for gain, share in zip(GAINS, power, strict=True)],
     }  # fmt: skip
 

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from ...agents.teams.gradient_schemas import OPS
-from ...errors import nearest
+from ...errors import all_known
 from .judge_spec import JudgeRunOptions
 
 PROFILES = ("plait", "ann-paper", "textgrad", "gepa", "random")
@@ -120,18 +120,12 @@ class TeamTrainSpec(SplitFields):
     @field_validator("edits")
     @classmethod
     def _known_edits(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in OPS:
-                raise ValueError("known edits: " + nearest(name, list(OPS)))
-        return tuple(dict.fromkeys(names))
+        return all_known(names, OPS, "edits")
 
     @field_validator("controls")
     @classmethod
     def _known_controls(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in CONTROLS:
-                raise ValueError("known controls: " + nearest(name, list(CONTROLS)))
-        return tuple(dict.fromkeys(names))
+        return all_known(names, CONTROLS, "controls")
 
     @model_validator(mode="after")
     def _hold_together(self) -> Self:
