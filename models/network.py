@@ -141,7 +141,30 @@ def _module(arch: Architecture, at: int) -> nn.Module:
     kernel, stride, padding = layer.spread(dims)
     options = {"stride": stride, "padding": padding, "groups": layer.groups or given[0], "bias": layer.bias}
     kind = nn.Conv2d if dims == 2 else nn.Conv1d
+    if _writes_past_its_memory(given[0], kernel, stride, padding):
+        kind = _PointConv2d
     return nn.utils.skip_init(kind, given[0], made[0], kernel, **options)
+
+
+class _PointConv2d(nn.Conv2d):
+    """A convolution of one point with a stride, computed as a stride of the input and a convolution without one."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        rows, columns = self.stride
+        return F.conv2d(input[:, :, ::rows, ::columns], self.weight, self.bias, groups=self.groups)
+
+
+def _writes_past_its_memory(
+    channels: int, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> bool:
+    """Return whether a convolution's weight gradient would write past its memory on this processor.
+
+    oneDNN's AVX2 kernel (torch 2.6 to 2.13) does for one point, a stride, channels last and fewer channels than the
+    eight of a register: the process ends somewhere later with "corrupted double-linked list".
+    """
+    if (len(kernel), max(kernel), max(padding)) != (2, 1, 0) or max(stride) == 1 or channels >= 8:
+        return False
+    return torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
 def _identity(norm: nn.Module) -> None:

@@ -1,7 +1,10 @@
 """A network computes what its architecture says, begins alike for equal seeds, and refuses weights of another."""
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -165,3 +168,34 @@ def test_a_norm_adds_the_eps_that_it_was_given_and_keeps_it_through_a_clean_up()
     arch = Architecture(input=(3, 4), layers=(Layer(op="conv", out=2), Layer(op="norm", name="n", eps=0.5)))
     assert build(arch, 0).layer(1).eps == 0.5
     assert cleaned(arch).layers[1].eps == 0.5
+
+
+NARROW_STEPS = """
+import torch
+from plait.architectures import Architecture
+from plait.models.network import build
+
+torch.set_num_threads(1)
+network = build(Architecture.parse(ARCH), 0).to(memory_format=torch.channels_last)
+kept = []
+for step in range(200):
+    network(torch.randn(16, 4, 8, 8).contiguous(memory_format=torch.channels_last)).sum().backward()
+    kept = [*kept[-30:], torch.randn(5 + step % 40)]
+"""
+
+
+def test_a_narrow_point_convolution_with_a_stride_trains_without_harm_to_memory():
+    layers = (
+        Layer(op="conv", out=8, kernel=(1,), stride=(2,)),
+        Layer(op="flatten"),
+        Layer(op="linear", out=3),
+    )
+    arch = Architecture(input=(4, 8, 8), layers=layers)
+    environment = {**os.environ, "MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "7"}
+    code = NARROW_STEPS.replace("ARCH", repr(arch.key))
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-500:]
+    network, x = build(arch, 0), torch.randn(2, 4, 8, 8)
+    layer = network.layer(0)
+    usual = torch.nn.functional.conv2d(x, layer.weight, layer.bias, stride=2)
+    torch.testing.assert_close(layer(x), usual)
