@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from ..errors import SpecError
-from ..intervals import Interval, paired_interval
+from ..intervals import Interval, difference_interval
 from .gate_power import ITEM_PART, START, Counts, Odds, chances, walk
 
 MISSING = 0.1
@@ -259,9 +259,10 @@ def compare(pairs: Pairs) -> tuple[list[float], int]:
 
 
 def gain_of(pairs: Pairs, *purpose: str) -> Interval:
-    """Return the mean of the challenger's gain with its bootstrap interval, over items that both were scored on."""
+    """Return the mean of the challenger's gain with its interval, over items that both were scored on."""
     differences, _ = compare(pairs)
-    return paired_interval(differences, [0.0] * len(differences), *purpose)
+    bounded = all(-1 <= difference <= 1 for difference in differences)
+    return difference_interval(differences, *purpose, support=(-1.0, 1.0) if bounded else None)
 
 
 def _mean(item: str, answer: Answer) -> float | None:
@@ -285,7 +286,7 @@ class Confirmed:
     Attributes:
         passed: Whether it is, at the level; the run's answer is the start team where it is not.
         verdict: Of the sign test, the final team as challenger; `undecidable` where too many items lack a score.
-        gain: Mean difference over the items, with its paired bootstrap interval.
+        gain: Mean difference over the items, with its paired interval.
         level: Of the test.
         why: The verdict as a line of a report.
     """

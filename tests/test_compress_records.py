@@ -98,10 +98,17 @@ def test_a_difference_is_paired_by_seed_and_a_single_search_has_no_interval():
 
 
 def test_a_difference_that_is_not_sure_is_called_so():
-    gap = {"mean": 0.01, "low": -0.02, "high": 0.04, "n": 5}
+    gap = {"mean": 0.01, "low": -0.02, "high": 0.04, "n": 6}
     assert "no sure difference from random" in statement({"profile": "plait", "gaps": {"random": gap}})
-    lost = {"mean": -0.03, "low": -0.05, "high": -0.01, "n": 5}
+    lost = {"mean": -0.03, "low": -0.05, "high": -0.01, "n": 6}
     assert "loses to random" in statement({"profile": "plait", "gaps": {"random": lost}})
+
+
+def test_five_searches_neither_beat_nor_lose():
+    lost = {"mean": -0.03, "low": -0.05, "high": -0.01, "n": 5}
+    said = statement({"profile": "plait", "gaps": {"random": lost}})
+    assert "too few searches" in said
+    assert "loses" not in said
 
 
 def test_one_search_has_an_interval_over_test_examples():

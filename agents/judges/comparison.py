@@ -1,7 +1,7 @@
 """Panels measured on labelled items: what stopping early costs, what a panel is worth, what a label slice buys.
 
 Accuracy here gives half a point for an undecided item (`metrics.fair_credit`), so it is meant for sets without
-ties. Every interval is a bootstrap over items, paired where two ways are compared on the same items. Pure.
+ties. Every interval is over items, paired where two ways are compared on the same items. Pure.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from functools import cache
 
 import numpy as np
 
-from ...intervals import Interval, mean_interval, paired_interval
+from ...intervals import SHARE, Interval, mean_interval, paired_interval
 from ...records import generator
 from .calibration import calibration_error
 from .dawid_skene import dawid_skene
@@ -106,8 +106,8 @@ def panel_worth(votes: Floats, labels: Floats, *purpose: str) -> PanelWorth:
     return PanelWorth(
         worth=effective_votes(error_correlation(votes, labels)),
         single=float(1 - errors(votes, labels).mean()),
-        majority=mean_interval(list(fair_credit(weighted_vote(votes), labels)), "majority", *purpose),
-        dawid_skene=mean_interval(list(guessed), "dawid-skene", *purpose),
+        majority=mean_interval(list(fair_credit(weighted_vote(votes), labels)), "majority", *purpose, support=SHARE),
+        dawid_skene=mean_interval(list(guessed), "dawid-skene", *purpose, support=SHARE),
         dawid_skene_error=calibration_error(list(found.posterior.max(1)), list(guessed)),
     )
 

@@ -14,7 +14,15 @@ import numpy as np
 from scipy import optimize, stats
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
 
-from ...intervals import LEVEL, RESAMPLES, Interval, mean_interval
+from ...intervals import (
+    LEVEL,
+    RESAMPLES,
+    Interval,
+    discordant_ends,
+    mean_interval,
+    paired_interval,
+    share_interval,
+)
 from ...records import seed_of
 from .verdicts import CODES, LABELS, Abstain, Floats, Label, Verdict, check_aligned
 
@@ -37,7 +45,7 @@ class Agreement:
     Attributes:
         items: Items in all.
         judged: Items with a verdict.
-        intervals: Each metric over the judged items, with its 95 % bootstrap interval over items.
+        intervals: Each metric over the judged items, with its 95 % interval over items.
         bounds: Each metric over all items, for the worst and the best verdicts on those that have none.
         reasons: How many items have none, by reason.
     """
@@ -65,9 +73,9 @@ def agreement(verdicts: Sequence[Verdict], labels: Sequence[Label], *purpose: st
         items=len(labels),
         judged=len(right),
         intervals={
-            "accuracy": mean_interval(right, "agreement", *purpose),  # Wilson's where all are right, or none
-            "macro_f1": _interval(counts, resampled, "macro_f1"),
-            "kappa": _interval(counts, resampled, "kappa"),
+            "accuracy": mean_interval(right, "agreement", *purpose),
+            "macro_f1": _f1_interval(counts, resampled),
+            "kappa": _kappa_interval(counts),
         },
         bounds={metric: bounds(verdicts, labels, metric) for metric in METRICS} if labels else {},
         reasons={reason: reasons.count(reason) for reason in dict.fromkeys(reasons)},
@@ -127,22 +135,39 @@ def scores_of(counts: Floats, metric: Metric) -> Floats:
 def paired_difference(
     ours: Sequence[Verdict], theirs: Sequence[Verdict], labels: Sequence[Label], metric: Metric, *purpose: str
 ) -> Interval:
-    """Return our metric minus theirs over the items that both judged, with its paired bootstrap interval.
+    """Return our metric minus theirs over the items that both judged, with its paired interval.
 
-    Both sides are read off the same resampled items, so what makes an item hard for both cancels.
+    Both sides are of the same items, so what makes an item hard for both cancels. Accuracy's interval is that of
+    paired right and wrong. Kappa's and macro-F1's are bootstrapped over items, and hold at least the ends of
+    accuracy's, moved to the metric's difference and, for kappa, stretched by the chance agreement seen: where few
+    items differ all resamples are alike, and a bootstrap alone held 3 of 100 times.
     """
     check_aligned("ours", len(ours), len(labels))
     check_aligned("theirs", len(theirs), len(labels))
     cells = np.zeros((3, 3, 3))  # label, ours, theirs: a resampling of items is one of these counts
+    rights: list[tuple[float, float]] = []
     for our, their, label in zip(ours, theirs, labels, strict=True):
         if not isinstance(our, Abstain) and not isinstance(their, Abstain):
             cells[LABELS.index(label), LABELS.index(our), LABELS.index(their)] += 1
+            rights.append((float(our == label), float(their == label)))
+    if metric == "accuracy":
+        return paired_interval([our for our, _ in rights], [their for _, their in rights], *purpose)
 
     def difference(tables: Floats) -> Floats:
         return scores_of(tables.sum(-1), metric) - scores_of(tables.sum(-2), metric)
 
     resampled = _resampled(cells.reshape(1, -1), "paired", metric, *purpose).reshape(-1, 3, 3, 3)
-    return _percentiles(difference(cells[None]), difference(resampled), int(cells.sum()))
+    bootstrapped = _percentiles(difference(cells[None]), difference(resampled), len(rights))
+    if len(rights) < 2:
+        return bootstrapped
+    wins = sum(our > their for our, their in rights)
+    losses = sum(our < their for our, their in rights)
+    low, high = discordant_ends(wins, losses, len(rights))
+    lead = (wins - losses) / len(rights)
+    room = 1.0
+    if metric == "kappa":  # accuracy counts for 1 / (1 - chance agreement) in kappa
+        room = max(1 - (_chance(cells.sum(-1)) + _chance(cells.sum(-2))) / 2, 0.1)
+    return _widened(bootstrapped, (lead - low) / room, (high - lead) / room, 2.0)
 
 
 def bounds(verdicts: Sequence[Verdict], labels: Sequence[Label], metric: Metric) -> Bounds:
@@ -219,8 +244,48 @@ def _quantile() -> float:
     return float(stats.norm.ppf((1 + LEVEL) / 2))
 
 
-def _interval(counts: Floats, resampled: Floats, metric: Metric) -> Interval:
-    return _percentiles(scores_of(counts[None], metric), scores_of(resampled, metric), int(counts.sum()))
+def _kappa_interval(counts: Floats) -> Interval:
+    """Return kappa with its interval: the exact one of accuracy, chance agreement taken as it was seen.
+
+    No interval where chance agreement is 1 (labels and verdicts all of one class): kappa says nothing there.
+    """
+    items = int(counts.sum())
+    if items == 0:
+        return {"mean": None, "low": None, "high": None, "n": 0}
+    mean = round(float(scores_of(counts[None], "kappa")[0]), 6)
+    accuracy = share_interval(int(np.trace(counts)), items)
+    chance = _chance(counts)
+    low, high = accuracy["low"], accuracy["high"]
+    if low is None or high is None or chance >= 1:
+        return {"mean": mean, "low": None, "high": None, "n": items}
+    ends = [round((end - chance) / (1 - chance), 6) for end in (low, high)]
+    return {"mean": mean, "low": max(-1.0, ends[0]), "high": min(1.0, ends[1]), "n": items}
+
+
+def _f1_interval(counts: Floats, resampled: Floats) -> Interval:
+    """Return macro-F1 with its bootstrap interval, as wide as accuracy's exact one or wider."""
+    items = int(counts.sum())
+    bootstrapped = _percentiles(scores_of(counts[None], "macro_f1"), scores_of(resampled, "macro_f1"), items)
+    accuracy = share_interval(int(np.trace(counts)), items)
+    share, low, high = accuracy["mean"], accuracy["low"], accuracy["high"]
+    if share is None or low is None or high is None:
+        return bootstrapped
+    widened = _widened(bootstrapped, share - low, high - share, 1.0)
+    return {**widened, "low": max(0.0, widened["low"] or 0.0)}
+
+
+def _widened(interval: Interval, below: float, above: float, most: float) -> Interval:
+    """Return the interval with ends at least `below` and `above` its mean, within -`most` to `most`."""
+    mean, low, high = interval["mean"], interval["low"], interval["high"]
+    if mean is None or low is None or high is None:
+        return interval
+    ends = max(-most, min(low, mean - below)), min(most, max(high, mean + above))
+    return {**interval, "low": round(ends[0], 6), "high": round(ends[1], 6)}
+
+
+def _chance(counts: Floats) -> float:
+    """Return how often label and verdict would agree by their own frequencies alone."""
+    return float((counts.sum(0) * counts.sum(1)).sum() / counts.sum() ** 2)
 
 
 def _resampled(cells: Floats, *purpose: str) -> Floats:
@@ -239,5 +304,5 @@ def _percentiles(point: Floats, resampled: Floats, items: int) -> Interval:
     mean = round(float(point[0]), 6)
     if items == 1:
         return {"mean": mean, "low": None, "high": None, "n": 1}
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.nanquantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return {"mean": mean, "low": round(float(low), 6), "high": round(float(high), 6), "n": items}

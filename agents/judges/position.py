@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...intervals import Interval, mean_interval
+from ...intervals import Interval, difference_interval, mean_interval
 from .verdicts import Abstain, Label, Verdict, check_aligned, encode, mirrored
 
 
@@ -30,14 +30,14 @@ class PositionEffect:
 
 
 def position_effect(order12: Sequence[Verdict], order21: Sequence[Verdict], *purpose: str) -> PositionEffect:
-    """Return the flip rate and the lean with their bootstrap intervals; `purpose` names the resampling."""
+    """Return the flip rate and the lean with their intervals; `purpose` names the resampling."""
     check_aligned("order21", len(order21), len(order12))
     first, second = encode(order12), encode(order21)
     both = ~np.isnan(first) & ~np.isnan(second)
     flips = (first != second)[both].astype(float)
     return PositionEffect(
         flip_rate=mean_interval(list(flips), "flip-rate", *purpose),
-        lean=mean_interval(list((first - second)[both] / 2), "lean", *purpose),
+        lean=difference_interval((first - second)[both] / 2, "lean", *purpose, support=(-1.0, 1.0)),
         unjudged=int((~both).sum()),
     )
 

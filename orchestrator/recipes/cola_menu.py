@@ -7,7 +7,7 @@ what it costs or gains on the test items is reported either way. Source: CoLa sp
 import math
 from collections.abc import Callable, Sequence
 
-from ...intervals import Interval, mean_interval, paired_interval
+from ...intervals import Interval, excludes_zero, mean_interval, paired_interval
 from ...records import JSON
 from .cola_records import ItemRecord, Rule
 
@@ -26,7 +26,7 @@ def label_free(items: Sequence[ItemRecord], rule: Rule) -> JSON:
     menu = _choose(dev, rule)
     best = max(range(len(dev[0].menu)), key=lambda at: (_accuracy(dev, [at], rule, plurality), -at))
     gain = paired_interval(_rights(dev, menu, rule, weighted), _rights(dev, [0], rule, plurality), "dev-gain")
-    chosen = menu if gain["low"] is not None and gain["low"] > 0 else [0]
+    chosen = menu if excludes_zero(gain) and (gain["mean"] or 0) > 0 else [0]
     identity = _rights(test, [0], rule, plurality)
     rows = {
         "identity": identity,

@@ -7,7 +7,7 @@ give d different answers would hold the right one with chance d / m if they knew
 from collections.abc import Callable, Sequence
 
 from ...candidates import LayerPath
-from ...intervals import excludes_zero, mean_interval, paired_interval
+from ...intervals import FEWEST, SHARE, excludes_zero, mean_interval, paired_interval, too_few
 from ...records import JSON
 from .cola_menu import label_free
 from .cola_records import RULES, ItemRecord, PathScore, Rule, reported_path
@@ -54,6 +54,9 @@ def statement(summary: dict[str, JSON]) -> str:
     if gain is None or gain["mean"] is None:
         return "Random search was not run beside the search, so nothing can be said of what the search gives."
     spread = f"{100 * gain['mean']:+.1f} points of oracle accuracy (95 % interval {_range(gain)})"
+    if too_few(gain):
+        few = f"{gain['n']} questions are too few to say what the search gives beyond random search"
+        return f"{few} ({FEWEST} are the least)."
     if not excludes_zero(gain):
         return f"Beyond random search at the same budget, the search gives no difference that is sure: {spread}."
     word = "more" if gain["mean"] > 0 else "less"
@@ -95,8 +98,10 @@ def _oracle(items: Sequence[ItemRecord], rule: Rule) -> JSON:
     guesses = [1 - (1 - 1 / len(item.choices)) ** len(item.search) for item in items]
     out: dict[str, JSON] = {
         "search": mean_interval(search, "oracle-search"),
-        "search_chance": mean_interval([_distinct(item, item.search, rule) for item in items], "chance-search"),
-        "guesses": mean_interval(guesses, "guesses"),
+        "search_chance": mean_interval(
+            [_distinct(item, item.search, rule) for item in items], "chance-search", support=SHARE
+        ),
+        "guesses": mean_interval(guesses, "guesses", support=SHARE),
         "random": None,
         "random_chance": None,
         "search_minus_random": None,
@@ -106,7 +111,9 @@ def _oracle(items: Sequence[ItemRecord], rule: Rule) -> JSON:
         ours = [_any_right(item, item.search, rule) for item in paired]
         theirs = [_any_right(item, item.random, rule) for item in paired]
         out["random"] = mean_interval(theirs, "oracle-random")
-        out["random_chance"] = mean_interval([_distinct(i, i.random, rule) for i in paired], "chance-random")
+        out["random_chance"] = mean_interval(
+            [_distinct(i, i.random, rule) for i in paired], "chance-random", support=SHARE
+        )
         out["search_minus_random"] = paired_interval(ours, theirs, "search-random")
     return out
 
@@ -166,7 +173,7 @@ def _corrected(items: Sequence[ItemRecord], rule: Rule) -> JSON:
         "items": len(wrong),
         "search": mean_interval([_any_right(item, item.search, rule) for item in wrong], "corrected-search"),
         "random": mean_interval([_any_right(item, item.random, rule) for item in drawn], "corrected-random"),
-        "control": mean_interval([reached(item, item.random) for item in drawn], "corrected-control"),
+        "control": mean_interval([reached(item, item.random) for item in drawn], "corrected-control", support=SHARE),
     }
 
 

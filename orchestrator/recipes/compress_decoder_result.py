@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...decoder_cuts import DecoderCut
-from ...intervals import excludes_zero, mean_interval, paired_interval
+from ...intervals import FEWEST, excludes_zero, mean_interval, paired_interval, too_few
 from ...models.cut_scorer import QUESTIONS
 from ...records import JSON, Failed, Outcome, Scored, Trial
 from ...search.cut_space import CutSpace
@@ -93,7 +93,7 @@ def _texts(outcome: Outcome | None) -> dict[str, JSON] | None:
     for name in sorted(set(outcome.values) - {"losses", QUESTIONS}):
         nats = mean_interval(_nats(outcome, name), name)
         ends = {"mean": nats["mean"], "low": nats["low"], "high": nats["high"]}
-        shown = {end: None if value is None else math.exp(value) for end, value in ends.items()}
+        shown = {end: None if value is None else math.exp(min(value, 700.0)) for end, value in ends.items()}
         texts[name] = {"nats": nats, "perplexity": shown}
     return texts
 
@@ -152,15 +152,19 @@ def statement(summary: Mapping[str, JSON]) -> str:
         return "No student was distilled."
     parts = [f"Best on the validation text after distillation: {summary['chosen']}."]
     groups: dict[str, list[str]] = {"better than": [], "worse than": [], "not to be told from": []}
+    sequences = 0
     for row in summary["rows"]:
         less = row["less_nats"]
         if row["name"] == "policy" or less is None:
             continue
+        sequences = less["n"] if too_few(less) else 0
         words = "better than" if less["mean"] > 0 else "worse than"
         groups[words if excludes_zero(less) else "not to be told from"].append(row["name"])
     for words, names in groups.items():
         if names:
             parts.append(f"On the test text the policy's cut is {words} {', '.join(names)}.")
+    if sequences:
+        parts.append(f"{sequences} test sequences are too few to tell cuts apart ({FEWEST} are the least).")
     return " ".join(parts)
 
 

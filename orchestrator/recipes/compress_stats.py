@@ -3,26 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scipy import stats
-
-from ...intervals import LEVEL, Interval, excludes_zero, mean_interval, paired_interval
+from ...intervals import FEWEST, SHARE, Interval, excludes_zero, mean_interval, paired_interval, share_interval, too_few
 from ...records import JSON
 from ...search.rewards import n2n_reward
 from .compress_records import Finalist, Point, Student, front_of
 
 PLACES = 24
 """Points of a learning curve in the result."""
-
-
-def wilson(correct: int, n: int) -> Interval:
-    """Return a share with its 95 % Wilson interval over examples."""
-    found = stats.binomtest(correct, n).proportion_ci(LEVEL, "wilson")
-    return {
-        "mean": round(correct / n, 6),
-        "low": round(float(found.low), 6),
-        "high": round(float(found.high), 6),
-        "n": n,
-    }
 
 
 def method_row(
@@ -34,9 +21,9 @@ def method_row(
     """
     accuracies = [finalist.accuracy for finalist in finalists]
     if len(finalists) == 1:
-        test = wilson(finalists[0].correct, finalists[0].n)
+        test = share_interval(finalists[0].correct, finalists[0].n)
     else:
-        test = mean_interval(accuracies, "test", method)
+        test = mean_interval(accuracies, "test", method, support=SHARE)
     rewards = [
         n2n_reward(finalist.accuracy, teacher["test"]["mean"], finalist.student.params, teacher["params"])
         for finalist in finalists
@@ -47,7 +34,9 @@ def method_row(
         "finalists": len(finalists),
         "test": test,
         "interval_over": "test examples" if len(finalists) == 1 else "searches",
-        "validation": mean_interval([finalist.validation for finalist in finalists], "validation", method),
+        "validation": mean_interval(
+            [finalist.validation for finalist in finalists], "validation", method, support=SHARE
+        ),
         "params": _mean([finalist.student.params for finalist in finalists]),
         "macs": _mean([finalist.student.macs for finalist in finalists]),
         "cost": _mean([finalist.student.cost for finalist in finalists]),
@@ -76,7 +65,13 @@ def curve_rows(curves: Mapping[str, Sequence[Sequence[Point]]], budget: int) -> 
     for method, seeds in curves.items():
         for epochs in places:
             values = [_at(points, epochs) for points in seeds]
-            rows.append({"method": method, "epochs": epochs, **mean_interval(values, "curve", method, str(epochs))})
+            rows.append(
+                {
+                    "method": method,
+                    "epochs": epochs,
+                    **mean_interval(values, "curve", method, str(epochs), support=SHARE),
+                }
+            )
     return rows
 
 
@@ -118,6 +113,8 @@ def statement(summary: Mapping[str, Any]) -> str:
         points = f"{100 * gap['mean']:+.1f} points"
         if gap["low"] is None:
             parts.append(f"{points} of test accuracy against {rival} (one search each: no interval)")
+        elif too_few(gap):
+            parts.append(f"{points} against {rival} (too few searches to tell: {gap['n']}, {FEWEST} are the least)")
         elif excludes_zero(gap):
             verb = "beats" if gap["mean"] > 0 else "loses to"
             parts.append(f"{verb} {rival} by {points} [{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}]")

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...intervals import share_interval
 from ...records import JSON, Scored
 from ...search.network_space import NetworkSpace
 from .compress_phases import training_of
 from .compress_records import Finalist, Told, curve_of, epochs_of, students_of
 from .compress_spec import CompressSpec
-from .compress_stats import compared, curve_rows, method_row, pareto_rows, wilson
+from .compress_stats import compared, curve_rows, method_row, pareto_rows
 from .compress_target import Target
 
 
@@ -56,7 +57,7 @@ def summarise(
         "gaps": compared(spec.profile, mine),
         "curve": curve_rows(curves, spec.budget),
         "pareto": pareto_rows([student for found in students.values() for seed in found for student in seed]),
-        "finals": [{**final.to_json(), "test": wilson(final.correct, final.n)} for final in finals],
+        "finals": [{**final.to_json(), "test": share_interval(final.correct, final.n)} for final in finals],
         "lottery": _tickets(lottery),
         "chosen": _chosen(mine[spec.profile]),
     }
@@ -69,7 +70,7 @@ def _tickets(told: Mapping[str, Told]) -> list[dict[str, JSON]]:
         for _, outcome in pairs:
             if name.startswith("test/") and isinstance(outcome, Scored):
                 values = outcome.values
-                figures = {"params": values["params"], "test": wilson(values["correct"], values["n"])}
+                figures = {"params": values["params"], "test": share_interval(values["correct"], values["n"])}
                 rows.append({"density": values["kept"], "epochs": values["epochs"], **figures})
     return rows
 
@@ -82,5 +83,5 @@ def _chosen(finals: Sequence[Finalist]) -> dict[str, JSON] | None:
     return {
         "method": best.student.method, "seed": best.student.seed, "arch": best.student.arch,
         "params": best.student.params, "macs": best.student.macs, "cost": best.student.cost,
-        "validation": best.validation, "test": wilson(best.correct, best.n),
+        "validation": best.validation, "test": share_interval(best.correct, best.n),
     }  # fmt: skip

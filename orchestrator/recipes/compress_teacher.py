@@ -6,6 +6,7 @@ from typing import Any
 
 from ...architectures import Architecture
 from ...errors import SpecError
+from ...intervals import share_interval
 from ...models.distill import (
     SoftTargets,
     Training,
@@ -25,7 +26,6 @@ from ...models.zoo import named
 from ...records import EventSink, seed_of
 from .compress_phases import final_training, student_seed
 from .compress_spec import CompressSpec
-from .compress_stats import wilson
 from .compress_target import Target
 
 TEACHING = {"learning_rate": 2e-3, "loss": "hard", "decay": "cosine", "init": "random"}
@@ -150,7 +150,7 @@ def _facts(
     state = state_of(network)
     return {
         "arch": network.arch.key, "params": network.arch.params, "macs": network.arch.macs,
-        "validation": validation, "test": wilson(tested.correct, tested.n), "majority": max(counts) / tested.n,
+        "validation": validation, "test": share_interval(tested.correct, tested.n), "majority": max(counts) / tested.n,
         "epochs": spec.teacher_epochs if trained else 0,
         "hash": array_digest(*(state[name] for name in sorted(state)))[:16],
     }  # fmt: skip

@@ -23,13 +23,15 @@ from ...agents.judges.panel import (
 )
 from ...agents.judges.stopping import Fixed, Lead, Lossless, Rule, expected
 from ...agents.judges.verdicts import LABELS, Floats, Label, Verdict, decode
-from ...intervals import Interval, mean_interval, paired_interval
+from ...intervals import SHARE, Interval, mean_interval, paired_interval
 from ...records import JSON, seed_of
 from .judge_records import ItemVerdict, Outcome, vote_of
 from .judge_voters import Panel
 
 LEADS = (2, 4, 6)
 FLOOR_DRAWS = 400
+FEWEST_RESAMPLED = 50
+"""Items below which resampling them says too little of how far a statistic spreads."""
 MOST_NEURONS = 16
 """Neurons up to which all orders of drawing them are counted; the work grows with the kinds of votes."""
 
@@ -84,7 +86,7 @@ def panel_worth(panel: Panel | None, rows: Sequence[ItemVerdict]) -> JSON:
             for place, (name, group) in enumerate(zip(panel.names, clusters(correlation), strict=True))
         ],
         "correlation": [[_round(value) for value in row] for row in correlation.tolist()],
-        "single": mean_interval(list((panel.flat == labels[:, None]).mean(1)), "single-vote"),
+        "single": mean_interval(list((panel.flat == labels[:, None]).mean(1)), "single-vote", support=SHARE),
     }
 
 
@@ -94,12 +96,18 @@ def _least(*counts: float | None) -> float | None:
 
 
 def _worth_range(votes: Floats, labels: Floats) -> list[float] | None:
-    """Return the central 95 % of the effective votes over resampled items; None where most resamples have none."""
+    """Return the central 95 % of the effective votes over resampled items.
+
+    None where most resamples have none, and below `FEWEST_RESAMPLED` items: resamples of few items are too alike
+    for the range to hold.
+    """
+    if len(labels) < FEWEST_RESAMPLED:
+        return None
     random = np.random.default_rng(seed_of(0, "bootstrap", "effective-votes"))
     draws = random.integers(0, len(labels), (FLOOR_DRAWS, len(labels)))
     found = [effective_votes(error_correlation(votes[draw], labels[draw])).n_eff for draw in draws]
     known = [value for value in found if value is not None]
-    if len(labels) < 2 or len(known) < FLOOR_DRAWS / 2:
+    if len(known) < FLOOR_DRAWS / 2:
         return None
     return [round(float(end), 6) for end in np.quantile(known, [0.025, 0.975])]
 
@@ -112,7 +120,7 @@ def neuron_agreement(rows: Sequence[ItemVerdict]) -> Interval:
         pairs = [one == other for one, other in combinations(votes, 2)]
         if pairs:
             shares.append(sum(pairs) / len(pairs))
-    return mean_interval(shares, "neuron-agreement")
+    return mean_interval(shares, "neuron-agreement", support=SHARE)
 
 
 # --- fitted on the slice --------------------------------------------------------------------------------------
@@ -284,7 +292,7 @@ def by_votes(panel: Panel | None) -> JSON:
                 "name": name,
                 "adaptive": not (name.endswith("votes")),
                 "calls": mean_interval(calls, "calls", name),
-                "accuracy": mean_interval(credits, "by-votes", name),
+                "accuracy": mean_interval(credits, "by-votes", name, support=SHARE),
                 "minus_all": paired_interval(credits, everything, "by-votes-minus", name),
             }
             for name, (calls, credits) in found.items()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...agents.judges.panel import FEWEST_VOTES
-from ...intervals import Interval, excludes_zero
+from ...intervals import FEWEST, Interval, excludes_zero, too_few
 from ...records import JSON
 
 
@@ -55,7 +55,7 @@ def _agreement(summary: dict[str, JSON]) -> list[str]:
 def chance_standing(summary: Mapping[str, JSON]) -> str:
     """Return `above chance`, `near chance` or `below chance`, by the interval of kappa; `unknown` without one."""
     kappa = judge(summary, "network")["kappa"]
-    if kappa["low"] is None:
+    if kappa["low"] is None or too_few(kappa):
         return "unknown"
     if not excludes_zero(kappa):
         return "near chance"
@@ -65,7 +65,7 @@ def chance_standing(summary: Mapping[str, JSON]) -> str:
 def beats(summary: Mapping[str, JSON], key: str) -> bool:
     """Return whether the network is surely more accurate than another judge."""
     gap = judge(summary, key)["network_minus"]["accuracy"]
-    return gap["low"] is not None and gap["low"] > 0
+    return excludes_zero(gap) and gap["low"] > 0
 
 
 def judge(summary: Mapping[str, JSON], key: str) -> dict[str, Any]:
@@ -84,12 +84,12 @@ def _controls(summary: dict[str, JSON]) -> list[str]:
 
 def _against(summary: dict[str, JSON], key: str, control: str) -> str:
     gap: Interval = judge(summary, key)["network_minus"]["accuracy"]
-    if gap["low"] is None or gap["high"] is None or gap["mean"] is None:
+    if gap["low"] is None or gap["high"] is None or gap["mean"] is None or too_few(gap):
         return f"Too few items to compare it with {control}."
     spread = f"{100 * gap['mean']:+.1f} points, 95 % interval {100 * gap['low']:+.1f} to {100 * gap['high']:+.1f}"
     if beats(summary, key):
         return f"It beats {control} ({spread})."
-    if gap["high"] < 0:
+    if excludes_zero(gap) and gap["high"] < 0:
         return f"It is worse than {control} ({spread})."
     return f"It does not beat {control} ({spread})."
 
@@ -141,7 +141,9 @@ def _trust(summary: dict[str, JSON]) -> str:
         return ""
     standing = chance_standing(summary)
     if standing == "unknown":
-        return "One labelled item says nothing about the others."
+        if too_few(ours["kappa"]):
+            return f"{_items(ours['judged'])} too few to say anything of the others ({FEWEST} are the least)."
+        return "Labels and verdicts are all of one class, so kappa says nothing: add items of the other classes."
     if standing != "above chance":
         return "Do not let these verdicts stand in for people's."
     if not beats(summary, "longer"):
@@ -170,6 +172,10 @@ def _unlabelled(summary: dict[str, JSON]) -> str:
         f"{told}{why}: how often the verdicts are right, whether they beat the longer answer, and how many independent "
         "votes the panel is worth cannot be known. Votes that agree may be wrong together."
     )
+
+
+def _items(count: int) -> str:
+    return "One labelled item is" if count == 1 else f"{count} labelled items are"
 
 
 def _percent(value: float) -> str:

@@ -18,7 +18,7 @@ from ...agents.judges.position import consistency, position_effect
 from ...agents.judges.verdicts import LABELS, Abstain, Verdict, decode
 from ...agents.judges.votes import aggregate, plurality
 from ...candidates import JudgeNetwork
-from ...intervals import Interval, mean_interval
+from ...intervals import SHARE, Interval, difference_interval, mean_interval
 from ...records import JSON
 from .judge_compare import GAIN, answers_of, judges
 from .judge_panel import by_votes, calibration, labels_of, neuron_agreement, panel_worth
@@ -164,8 +164,8 @@ def _neurons_position(rows: Sequence[ItemVerdict]) -> JSON:
             flips.append(sum(a != b for a, b in both) / len(both))
             leans.append(sum(a - b for a, b in both) / 2 / len(both))
     return {
-        "flip_rate": mean_interval(flips, "flip-rate", "neurons"),
-        "lean": mean_interval(leans, "lean", "neurons"),
+        "flip_rate": mean_interval(flips, "flip-rate", "neurons", support=SHARE),
+        "lean": difference_interval(leans, "lean", "neurons", support=(-1.0, 1.0)),
         "pairs": pairs,
         "unjudged": alone,
     }
@@ -179,7 +179,7 @@ def _first_share(rows: Sequence[ItemVerdict], order: str) -> Interval:
         decided = [vote == ("model1" if order == "12" else "model2") for vote in votes if vote != "tie"]
         if decided:
             shares.append(sum(decided) / len(decided))
-    return mean_interval(shares, "first-share", order)
+    return mean_interval(shares, "first-share", order, support=SHARE)
 
 
 # --- length ---------------------------------------------------------------------------------------------------

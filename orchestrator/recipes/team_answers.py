@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ...agents.teams.aggregate import planned_calls
 from ...agents.teams.items import TaskItem
-from ...intervals import mean_interval
+from ...intervals import SHARE, mean_interval
 from ...records import JSON, Outcome, Scored
 from ..runfolder import write_text
 from .result import MethodResult
@@ -119,7 +119,7 @@ def _summary(team: str, rows: list[dict[str, Any]]) -> dict[str, JSON]:
     return {
         "team": team, "items": len(rows), "scored": len(scored), "failed": len(reasons),
         "failures": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
-        "accuracy": mean_interval([row["score"] for row in scored], "team-run"),
+        "accuracy": mean_interval([row["score"] for row in scored], "team-run", support=SHARE),
         **{name: _mean(row[name] for row in scored) for name in ("calls", "tokens", "path", "unparsed")},
         "whole": {name: sum(row[name] for row in scored) for name in ("calls", "tokens")},
     }  # fmt: skip

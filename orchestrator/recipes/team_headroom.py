@@ -12,7 +12,7 @@ from typing import ClassVar
 from ...agents.teams.aggregate import planned_calls
 from ...agents.teams.wording import Wording
 from ...errors import SpecError
-from ...intervals import mean_interval
+from ...intervals import SHARE, mean_interval
 from ...records import JSON
 from ...search.gate import gain_of, pair_up, sign
 from ...search.splits import Splits
@@ -74,7 +74,8 @@ def headroom(
     best = max(rows, key=lambda row: (row["passed"], row["gain"]["mean"] or 0.0, -row["number"]))
     power = [sign(level / len(prompts), len(items)).power(len(items), gain) for gain in GAINS]
     return {
-        "items": len(items), "level": level, "plain": mean_interval(_known(plain.values()), "team", "plain"),
+        "items": len(items), "level": level,
+        "plain": mean_interval(_known(plain.values()), "team", "plain", support=SHARE),
         "rows": rows, "best": best["number"], "learnable": best["passed"],
         "whole": not any(is_stopped(end) for one in told.values() for _, end in one),
         "power": [{"gain": gain, "power": round(share, 4)} for gain, share in zip(GAINS, power, strict=True)],
@@ -87,7 +88,8 @@ def _row(
     pairs = pair_up(plain, scores)
     seen = sign(level, max(1, len(pairs))).decide(0, pairs)
     return {
-        "number": number, "prompt": prompt, "accuracy": mean_interval(_known(scores.values()), "team", str(number)),
+        "number": number, "prompt": prompt,
+        "accuracy": mean_interval(_known(scores.values()), "team", str(number), support=SHARE),
         "gain": gain_of(pairs, "headroom"),
         "wins": seen.wins, "losses": seen.losses, "ties": seen.ties, "missing": seen.missing,
         "p": float(f"{min(1.0, seen.p * of):.6g}"), "passed": seen.choice == "keep",

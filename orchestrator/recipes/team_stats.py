@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import fmean
 
-from ...intervals import mean_interval
+from ...intervals import SHARE, mean_interval
 from ...records import JSON, Failed, Scored
 from ...search.gate import Confirmed, confirm, gain_of, pair_up
 from ...search.textual import TextualSearch
@@ -173,7 +173,7 @@ def _missing(split: str, missing: Mapping[str, str]) -> dict[str, JSON]:
 
 
 def _interval(scores: Mapping[str, float | None], split: str) -> JSON:
-    return mean_interval([score for score in scores.values() if score is not None], "team", split)
+    return mean_interval([score for score in scores.values() if score is not None], "team", split, support=SHARE)
 
 
 def _paired(ours: Mapping[str, float | None], theirs: Mapping[str, float | None], split: str) -> JSON:
@@ -238,7 +238,13 @@ def _curve(search: TextualSearch, told: Told) -> list[dict[str, JSON]]:
         for number, team in ((step.step, step.incumbent), (step.step + 1, step.adopted)):
             if team in scores and team not in seen:
                 seen.add(team)
-                points.append({"step": number, "team": team, "validation": mean_interval(scores[team], "team-curve")})
+                points.append(
+                    {
+                        "step": number,
+                        "team": team,
+                        "validation": mean_interval(scores[team], "team-curve", support=SHARE),
+                    }
+                )
     return points
 
 

@@ -79,7 +79,7 @@ def _reasons(summary: dict[str, JSON]) -> dict[str, Any]:
 def _figures(summary: dict[str, JSON], timing: dict[str, JSON]) -> list[dict[str, str]]:
     """Return title, caption and SVG of each picture there is something to show in."""
     made = [
-        ("Agreement with people", "Share of verdicts that are the human label, with 95 % bootstrap intervals over "
+        ("Agreement with people", "Share of verdicts that are the human label, with 95 % intervals over "
          "items. Grey judges read nothing.", agreement_figure(summary)),
         ("The order of the answers", _position_caption(summary), position_figure(summary)),
         ("The length of the answers", "Of verdicts that are no tie, how many go to the longer answer."

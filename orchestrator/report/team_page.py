@@ -133,7 +133,7 @@ def _figures(summary: dict[str, JSON]) -> list[dict[str, str]]:
     """Return title, caption and SVG of each picture there is something to show in."""
     rows = named_rows(summary)
     made = [
-        ("Accuracy of every team", "95 % bootstrap intervals over items; the dashed line is the start team on confirm "
+        ("Accuracy of every team", "95 % intervals over items; the dashed line is the start team on confirm "
          "items. A hollow mark is an oracle, which reads the answer key.",
          accuracy_figure(rows, [row["label"] for row in rows])),
         ("Learning curve", "This is no result. Validation scores of the teams to beat, step by step, with 95 % "
