@@ -35,6 +35,8 @@ COMPARE = "__compare__"
 FEWEST = 301
 """The smallest bound of process numbers that a kernel takes."""
 HEAP_TYPE = 1 << 9
+TESTS = type(sys)("tests")
+"""The module that tests run in: where their classes say that they are."""
 METHODS = ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__contains__")
 HOLDERS: tuple[Any, ...] = (list, tuple, set, frozenset, dict)
 SIGNS: dict[str, Callable[[Any, Any], Any]] = {
@@ -171,7 +173,9 @@ def play(events: int, job: dict[str, Any], tokens: int) -> None:
 
 def check(events: int, job: dict[str, Any], tokens: int, program: dict[str, Any], kept: dict[str, Any]) -> None:
     """Run the tests one after another; hand back the token of each that holds, say what is wrong with the others."""
-    names = {name: value for name, value in program.items() if name not in kept or name == job["entry_point"]}
+    sys.modules["tests"] = TESTS
+    names = TESTS.__dict__
+    names.update({name: value for name, value in program.items() if name not in kept or name == job["entry_point"]})
     compared: list[str] = []
     names.update({"__builtins__": kept, "__name__": "tests", COMPARE: comparison(compared)})
     try:
@@ -244,9 +248,31 @@ def programs_own(value: Any) -> bool:
 
 
 def known(kind: type) -> bool:
-    """Whether a class is found where it says it is, in a module other than the program."""
+    """Whether a class is no program's: of a module other than the program, where it says it is, or of the tests."""
     module = sys.modules.get(kind.__module__)
-    return kind.__module__ != "program" and module is not None and module.__dict__.get(kind.__name__) is kind
+    elsewhere = kind.__module__ not in ("program", "tests") and module is not None
+    return (elsewhere and module.__dict__.get(kind.__name__) is kind) or tests_own(kind)
+
+
+def tests_own(kind: type) -> bool:
+    """Whether each comparison of a class is a function of the tests, or of their setup, which runs before the program.
+
+    A function's globals tell where it was made: they can be given to it by nobody but who holds them.
+    """
+    names = TESTS.__dict__
+    twin = names.get(kind.__name__)
+    of_twin = type.__dict__["__dict__"].__get__(twin) if isinstance(twin, type) else {}
+    for name in METHODS:
+        method, same = kind.__dict__.get(name), of_twin.get(name)
+        if type(method) is type(object.__eq__) or method is None:
+            continue
+        if type(method) is not type(known):
+            return False
+        inherited = method.__module__ == "functools" and method.__globals__ is sys.modules["functools"].__dict__
+        setups = type(same) is type(known) and same.__globals__ is names and same.__code__ == method.__code__
+        if method.__globals__ is not names and not inherited and not setups:
+            return False
+    return True
 
 
 def short(value: object) -> str:

@@ -15,6 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 STORE = ROOT / "tests" / "evaluator_versions.json"
 COMMAND = "python tests/test_evaluator_versions.py --store"
 
+READING = (
+    "parsing", "marks", "numerals", "matching", "read_booleans", "read_options", "read_programs", "../thoughts",
+)  # fmt: skip
+"""How replies of teams' agents are read."""
 EVALUATORS = {
     "plait.models.evaluator:OptionScorer": ("evaluator", "executor", "decoder", "attention", "packing"),
     "plait.models.cut_scorer:CutScorer": (
@@ -36,12 +40,14 @@ EVALUATORS = {
     "plait.agents.judges.tasks:NameAngles": ("tasks", "parsing", "wording"),
     "plait.agents.judges.tasks:WriteReview": ("tasks", "parsing", "wording"),
     "plait.agents.judges.tasks:PickLetter": ("tasks", "wording"),
-    "plait.agents.teams.agent:AskAgent": ("agent", "parsing"),
-    "plait.agents.teams.selection:SelectBlock": ("selection", "parsing"),
-    "plait.agents.teams.combining:ChooseBest": ("combining", "parsing", "selection"),
-    "plait.agents.teams.gradients:Critique": ("gradients", "gradient_parsing", "gradient_given"),
-    "plait.agents.teams.gradients:Repair": ("gradients", "gradient_parsing", "gradient_given", "../../team_edits"),
-    "plait.agents.teams.losses:Match": ("losses", "matching"),
+    "plait.agents.teams.agent:AskAgent": ("agent", *READING),
+    "plait.agents.teams.selection:SelectBlock": ("selection", *READING),
+    "plait.agents.teams.combining:ChooseBest": ("combining", "selection", *READING),
+    "plait.agents.teams.gradients:Critique": ("gradients", "gradient_parsing", "gradient_given", "../thoughts"),
+    "plait.agents.teams.gradients:Repair": (
+        "gradients", "gradient_parsing", "gradient_given", "../thoughts", "../../team_edits",
+    ),
+    "plait.agents.teams.losses:Match": ("losses", "matching", "marks", "numerals"),
     "plait.agents.teams.losses:RunTests": ("losses", "../sandbox", "../sandbox_child", "../sandbox_asserts"),
 }  # fmt: skip
 """A line an evaluator: its class, and the modules beside it that its version number answers for."""

@@ -193,6 +193,31 @@ def test_the_programs_own_classes_may_be_compared_with_each_other():
     assert check(program, ["assert make(1) == P(2)"]).passed == 0
 
 
+NEAR = "class Near:\n    def __init__(self, x): self.x = x\n    def __eq__(self, other): return abs(self.x - other) < 1"
+POINT = "from dataclasses import dataclass\n@dataclass\nclass Point:\n    x: int"
+
+
+@pytest.mark.parametrize(
+    ("program", "tests", "setup", "passed"),
+    [
+        (ANSWER, (f"{NEAR}\nassert answer() == Near(42.5)", "assert Near(42) == answer()"), "", 2),
+        (ANSWER, ("assert answer() == Near(42.5)",), NEAR, 1),
+        ("def answer():\n    return 7\n", (f"{NEAR}\nassert answer() == Near(42.5)",), "", 0),
+        (ANSWER, (f"{POINT}\nassert Point(answer()) == Point(42)", "assert [Point(answer())] == [Point(42)]"), "", 2),
+        (f"{POINT}\ndef answer(): return Point(42)", ("assert answer() == Point(42)",), POINT, 0),
+        (f"{NEAR}\ndef answer(): return Near(42)", ("assert answer() == 42",), "", 0),
+        ("class E:\n    def __eq__(self, other): return True\nE.__module__ = 'tests'\ndef answer(): return E()",
+         ("assert answer() == 42",), "", 0),
+        ("class Near:\n    def __eq__(self, other): return True\ndef answer(): return Near()",
+         (f"{NEAR}\nassert answer() == Near(42)",), "", 0),
+        ("import functools\nclass E:\n    __eq__ = functools.partial(lambda *a: True)\ndef answer(): return E()",
+         ("assert answer() == 42",), "", 0),
+    ],
+)  # fmt: skip
+def test_a_helper_class_of_the_tests_compares_and_none_of_the_program(program, tests, setup, passed):
+    assert check(program, tests, setup=setup).passed == passed
+
+
 def test_classes_of_libraries_are_compared_as_ever():
     program = (
         "from collections import Counter, OrderedDict, namedtuple\nfrom decimal import Decimal\n"

@@ -48,7 +48,7 @@ YES, WORD, CODE = Schema(kind="boolean"), Schema(kind="word"), Schema(kind="code
         (CODE, "hello", None),
         (VALUES, '{"mean": 3.5, "p value": "low"}', '{"mean":"3.5","p value":"low"}'),
         (VALUES, "@mean[3.5]\n@p value[low]", '{"mean":"3.5","p value":"low"}'),
-        (VALUES, "@mean[3.5]", None),
+        (VALUES, "@mean[3.5]", '{"mean":"3.5"}'),
         (Schema(), " a text ", "a text"),
         (Schema(), " ", None),
     ],

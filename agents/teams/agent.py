@@ -15,8 +15,9 @@ from ...models.chat import CallFailed, ChatModel, Message, Sampling
 from ...records import JSON, seed_of
 from ...teams import Schema
 from ..sandbox import sandbox_of
+from ..thoughts import spoken
 from .items import InputFile
-from .parsing import Read, read
+from .parsing import NOTHING_MORE, Read, Sought, read
 from .wording import Wording, shortened
 
 SHOWN_ERROR = 600
@@ -36,7 +37,7 @@ class Asked(_Frozen):
 
 
 class Said(_Frozen):
-    """What an agent said: its text, and the value that was read from it, None where none could be."""
+    """What an agent said: its text without its thoughts, and the value read from it, None where none could be."""
 
     text: str
     value: str | None
@@ -56,6 +57,7 @@ class AskAgent:
         form: How the prompt says so; a second question says it again.
         temperature: Of the sampling.
         max_tokens: Of one answer.
+        sought: What the item says of a readable answer: texts of options, a program's entry point.
     """
 
     wording: Wording
@@ -63,14 +65,16 @@ class AskAgent:
     form: str
     temperature: float = 0.0
     max_tokens: int = 512
+    sought: Sought = NOTHING_MORE
     name: ClassVar[str] = "team-agent"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     output: ClassVar[type[BaseModel]] = Said
 
     @property
     def spec(self) -> JSON:
-        """Schema, sampling, prompt hash."""
+        """Schema, sampling, prompt hash, what is read for."""
         return {
+            **self.sought.as_json(),
             "schema": self.schema.model_dump(mode="json", exclude_defaults=True), "form": self.form,
             "temperature": self.temperature, "max_tokens": self.max_tokens, "prompts": self.wording.hash,
         }  # fmt: skip
@@ -83,12 +87,12 @@ class AskAgent:
         """
         messages = self.wording.messages(given.prompt)
         text = await self._text(messages, model, given.prompt, seed)
-        found = read(text, self.schema)
+        found = read(text, self.schema, self.sought)
         if found.value is not None:
-            return Said(text=text, value=found.value)
+            return Said(text=spoken(text).text, value=found.value)
         again = await self._text(self._again(messages, text, found), model, given.prompt, seed)
-        second = read(again, self.schema)
-        kept = again if again.strip() else text
+        second = read(again, self.schema, self.sought)
+        kept = spoken(again if again.strip() else text).text
         return Said(text=kept, value=second.value, retried=True, error=second.error)
 
     async def upper(self, given: Asked, model: ChatModel) -> Upper:
@@ -113,8 +117,8 @@ class AskAgent:
     def _again(self, messages: Sequence[Message], text: str, found: Read) -> list[Message]:
         """Return the call of the second try; an answer without text is no turn, which some templates refuse."""
         asked = self.wording.render("retry", error=found.error, form=self.form)
-        if text.strip():
-            said: list[Message] = [{"role": "assistant", "content": text}, {"role": "user", "content": asked}]
+        if reply := spoken(text).text:
+            said: list[Message] = [{"role": "assistant", "content": reply}, {"role": "user", "content": asked}]
             return [*messages, *said]
         return [*messages[:-1], {"role": "user", "content": f"{messages[-1]['content']}\n\n{asked}"}]
 
@@ -132,14 +136,15 @@ class RunProgram(Free):
     """Runs an agent's program; what it prints is what the agent said."""
 
     schema: Schema
+    sought: Sought = NOTHING_MORE
     name: ClassVar[str] = "team-program"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     output: ClassVar[type[BaseModel]] = Said
 
     @property
     def spec(self) -> JSON:
-        """The schema."""
-        return self.schema.model_dump(mode="json", exclude_defaults=True)
+        """The schema, and what is read for."""
+        return {**self.sought.as_json(), **self.schema.model_dump(mode="json", exclude_defaults=True)}
 
     async def run(self, given: Written, model: ChatModel, seed: int) -> Said:
         """Return the program with its output as text, and the value that the output holds.
@@ -152,7 +157,7 @@ class RunProgram(Free):
         ran = await sandbox_of(model).run(given.program, {file.name: file.text.encode() for file in given.files})
         last = ran.stderr.strip().rpartition("\n")[2]
         error = "" if ran.ok else shortened(f"{ran.reason}: {last}".rstrip(": "), SHOWN_ERROR)
-        found = Read(None, error) if error else read(ran.stdout, self.schema)
+        found = Read(None, error) if error else read(ran.stdout, self.schema, self.sought)
         why = "" if found.value is not None else found.error
         printed = shortened(ran.stdout.strip(), SHOWN_OUTPUT)
         text = f"```python\n{given.program}\n```\nIt printed:\n{printed}" + (f"\n{error}" if error else "")

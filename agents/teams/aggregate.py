@@ -7,6 +7,7 @@ Source: ANN, arXiv 2506.09046, names majority votes, chains and tool pipelines; 
 """
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def combined(kind: Combine, given: Outputs, *, counted: bool = True) -> Combined
         counted: Whether they can be compared: all of one schema, and no free text.
     """
     said = given.said
-    compared: list[str | None] = [one.value for one in said]
+    compared: list[str | None] = [_vote(one.value) for one in said]
     if kind == "code_filter":
         kept = given.passed if any(given.passed) else (True,) * len(said)
         compared = [_same_program(one) if one and ok else None for one, ok in zip(compared, kept, strict=True)]
@@ -105,6 +106,11 @@ def combined(kind: Combine, given: Outputs, *, counted: bool = True) -> Combined
         text=winner.text, value=winner.value, votes=vote.votes, tie=vote.tie, distinct=vote.distinct,
         unparsed=unparsed, agents=len(said),
     )  # fmt: skip
+
+
+def _vote(value: str | None) -> str | None:
+    """Return what a value counts as: 45 % and 45 are one vote."""
+    return value and re.sub(r"\A(-?\d+(?:\.\d+)?)%\Z", r"\1", value)
 
 
 def _same_program(source: str) -> str:
@@ -122,7 +128,7 @@ class CombineOutputs(Free):
     kind: Combine
     counted: bool = True
     name: ClassVar[str] = "team-combine"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     output: ClassVar[type[BaseModel]] = Combined
 
     @property

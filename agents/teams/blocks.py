@@ -18,6 +18,7 @@ from .agent import AskAgent, Asked, RunProgram, Said, Written
 from .aggregate import CombineOutputs, Outputs
 from .combining import Candidates, ChooseBest, Example, TryExamples
 from .items import TaskItem
+from .parsing import NOTHING_MORE, Sought
 from .wording import Wording, Work, fenced
 
 SANDBOX = "sandbox"
@@ -85,6 +86,12 @@ class Place:
     def schema(self, schema: Schema) -> Schema:
         """Return a schema with the labels or names of the item where both are of that kind."""
         return self.item.asked if schema.kind == self.item.kind and schema.kind in ("option", "values") else schema
+
+    def sought(self, schema: Schema) -> Sought:
+        """Return what an answer of a schema is read for, where it is of the item's kind."""
+        if schema.kind != self.item.kind or schema.kind not in ("option", "code"):
+            return NOTHING_MORE
+        return Sought(choices=self.item.options, entry_point=self.item.entry_point)
 
 
 def out_id(layer: str) -> str:
@@ -164,7 +171,9 @@ def _call(
     agent, id_, label = seat.agent, _id(place, block, seat) + turn, f"{seat.agent.name}{turn}"
     schema, runs = place.schema(agent.output), "python" in agent.tools
     form = place.wording.form(schema, program=runs, files=[file.name for file in place.item.files])
-    task = AskAgent(place.wording, Schema(kind="code") if runs else schema, form, agent.temperature, agent.max_tokens)
+    # A program that is run prints the answer: it need not define what the item asks for.
+    written_as, sought = (Schema(kind="code"), NOTHING_MORE) if runs else (schema, place.sought(schema))
+    task = AskAgent(place.wording, written_as, form, agent.temperature, agent.max_tokens, sought)
     drawn = seed_of(place.seed, "team", place.sample, seat.draw) % 2**31 if agent.temperature else seat.draw
 
     def feed(outputs: Told) -> Asked:
@@ -182,7 +191,7 @@ def _call(
         said: Said = outputs[call.id]
         return Written(program=said.value, files=place.item.files, error=said.error)
 
-    return [call, Node(id_, RunProgram(schema), written, (call.id,), SANDBOX, label=label)]
+    return [call, Node(id_, RunProgram(schema, place.sought(schema)), written, (call.id,), SANDBOX, label=label)]
 
 
 def _told(place: Place, agent: AgentSpec, outputs: Told) -> str:
@@ -237,7 +246,7 @@ def _synthesis(place: Place, block: Block, ids: list[str]) -> Node:
     agent = block.agents[-1]
     schema = place.schema(block.aggregate.output or agent.output)
     form = place.wording.form(schema)
-    task = AskAgent(place.wording, schema, form, 0.0, agent.max_tokens)
+    task = AskAgent(place.wording, schema, form, 0.0, agent.max_tokens, place.sought(schema))
 
     def feed(outputs: Told) -> Asked:
         parts = (place.material(outputs), _answers(place, ids)(outputs), place.wording.render("synthesize", form=form))

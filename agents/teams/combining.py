@@ -13,7 +13,9 @@ from ...graphs import Free, Upper
 from ...models.chat import ChatModel, Sampling
 from ...records import JSON, canonical
 from ..sandbox import sandbox_of
+from ..thoughts import spoken
 from .items import InputFile
+from .numerals import whole_number
 from .parsing import read_object
 from .selection import answered
 from .wording import Wording
@@ -45,7 +47,7 @@ class ChooseBest:
     wording: Wording
     max_tokens: int = 256
     name: ClassVar[str] = "team-choose"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     output: ClassVar[type[BaseModel]] = Chosen
 
     @property
@@ -64,7 +66,8 @@ class ChooseBest:
         sampling = Sampling(max_tokens=self.max_tokens, schema=_SCHEMA)
         text = await answered(model, self.wording.messages(given.prompt), sampling)
         found = read_object(text) or {}
-        number = _number(found.get("answer", text))
+        reply = spoken(text)
+        number = _number(found.get("answer", "" if reply.cut else reply.text))
         if number is None or not 1 <= number <= len(given.places):
             return Chosen(place=min(given.places), bad=True)
         reason = found.get("reason")
@@ -89,8 +92,9 @@ _SCHEMA = canonical(
 
 def _number(said: object) -> int | None:
     """Return the whole number that is said, alone or as the only one in a text."""
-    found = re.findall(r"\d+", str(said))
-    return int(found[0]) if len(found) == 1 and len(found[0]) < 6 else None
+    found = whole_number(str(said))
+    value = (found.value if found is not None else None) or ""
+    return int(value) if re.fullmatch(r"\d{1,5}", value) else None
 
 
 class Example(_Frozen):

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from ...records import JSON
 from ...team_edits import Patch, Refusal, parse_patch
 from ...team_findings import KINDS, FindingKind
+from ..thoughts import spoken
 from .gradient_given import MOST_FINDINGS, Finding
 
-_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
 _TRAILING = re.compile(r",(\s*[}\]])")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|[\s-]+")
 
@@ -43,12 +43,12 @@ def read_critique(text: str, layers: Mapping[str, Sequence[str]], scope: str = "
     """
     found, error = _last(text, "findings", lambda row: isinstance(row.get("text"), str))
     if found is None:
-        return ReadCritique(text.strip(), error=error)
+        return ReadCritique(spoken(text).text, error=error)
     rows = found.get("findings")
     rows = rows if isinstance(rows, list) else [rows]
     known = [_finding(row, layers, scope) for row in rows if row]
     if None in known:
-        return ReadCritique(text.strip(), error='a finding is no object with a "text" that says something')
+        return ReadCritique(spoken(text).text, error='a finding is no object with a "text" that says something')
     findings = [finding for finding in known if finding is not None][:MOST_FINDINGS]
     said = found.get("critique")
     whole = said.strip() if isinstance(said, str) else ""
@@ -128,9 +128,10 @@ def _last(text: str, key: str, is_row: Callable[[Mapping[str, Any]], bool]) -> t
     Where nothing is called `key`, rows that stand there without it are taken for its list: a row is told by `is_row`.
     A broken object is never read in part.
     """
-    plain = _THOUGHT.sub("", text).strip()
+    reply = spoken(text)
+    plain = reply.text
     if not plain:
-        return None, "the answer was empty"
+        return None, "the answer ended within its thoughts" if reply.cut else "the answer was empty"
     values = [*_values(plain)]
     whole = [value for value in values if isinstance(value, dict) and key in value]
     if not whole and f'"{key}"' in plain:

@@ -142,7 +142,7 @@ class Critique(Asking):
     """Asks what went wrong, in the whole team or in one layer."""
 
     name: ClassVar[str] = "critique"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     output: ClassVar[type[BaseModel]] = Findings
 
     def sent(self, given: CritiqueGiven) -> Sent:
@@ -171,7 +171,7 @@ class Repair(Asking):
 
     temperature: float = 0.7
     name: ClassVar[str] = "repair"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     output: ClassVar[type[BaseModel]] = Proposal
 
     def sent(self, given: RepairGiven) -> Sent:

@@ -16,12 +16,13 @@ from pydantic import BaseModel, ConfigDict
 from ...candidates import JudgeNetwork
 from ...errors import SpecError
 from ...graphs import Free, Node, Upper
-from ...models.chat import CallFailed, ChatModel, Message, Sampling
+from ...models.chat import CallFailed, ChatModel, Message, Reply, Sampling
 from ...records import JSON, digest
 from ..judges.decision import Ballot, Ballots, decide
 from ..judges.network import ORDERS
 from ..judges.tasks import Pair, PickLetter, Question, WriteReview
 from ..judges.wording import Wording, fenced
+from ..thoughts import spoken
 from .score import Score, tail
 
 ANY_TEXT = "It does what is asked, wholly and correctly; it is clear, coherent and well written."
@@ -48,7 +49,7 @@ class Grade:
 
     max_tokens: int = 512
     name: ClassVar[str] = "team-grade"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     output: ClassVar[type[BaseModel]] = Score
     repair_tokens: ClassVar[int] = 8
     repair: ClassVar[str] = "Reply with the score alone, a number from 0 to 10, in this form:\nScore: <number>"
@@ -68,16 +69,19 @@ class Grade:
             return Score(score=0.0, feedback="No answer could be read: expected a text.")
         messages = _asked(given)
         reply = await model.generate(messages, Sampling(max_tokens=self.max_tokens))
-        found = grade(reply.text, given.value)
+        text = _spoken(reply)
+        found = grade(text, given.value)
         if found is None:
             said: list[Message] = [
-                {"role": "assistant", "content": reply.text}, {"role": "user", "content": self.repair},
+                {"role": "assistant", "content": text}, {"role": "user", "content": self.repair},
             ]  # fmt: skip
+            if not text:  # some templates refuse a turn without text
+                said = said[1:]
             repaired = await model.generate([*messages, *said], Sampling(max_tokens=self.repair_tokens))
-            found = _grade_alone(repaired.text)
+            found = _grade_alone(_spoken(repaired))
             if found is None:
                 raise CallFailed("Unparsable", f"no grade in {reply.text[-60:]!r}, nor in {repaired.text[:40]!r}")
-        told = "\n".join(line for line in reply.text.splitlines() if not _GRADE.match(line)).strip()
+        told = "\n".join(line for line in text.splitlines() if not _GRADE.match(line)).strip()
         return Score(score=found / HIGHEST, feedback=f"A judge gives it {found:g} of 10. {tail(told)}".strip())
 
     async def upper(self, given: Written, model: ChatModel) -> Upper:
@@ -195,6 +199,11 @@ def grade(reply: str, material: str = "") -> float | None:
         if (match := _GRADE.match(line)) and line.strip() not in quoted and float(match[1]) <= HIGHEST
     ]
     return found[-1] if found else None
+
+
+def _spoken(reply: Reply) -> str:
+    """Return a judge's reply without its thoughts; a grade within a thought is a draft."""
+    return spoken(reply.text).text
 
 
 def _grade_alone(text: str) -> float | None:

@@ -23,7 +23,7 @@ from ...teams import Kind
 from ..sandbox import Checked, sandbox_of
 from .grading import compared, graded
 from .items import REFERENCE, InputFile, TaskItem
-from .matching import boolean, label, number, same_number, same_value, values_said, words
+from .matching import boolean, label, numbers_meant, same_number, same_value, values_said, words
 from .score import Score, tail
 
 SCORE = "score"
@@ -66,7 +66,7 @@ class Match(Free):
     """Compares an answer with the gold one; free."""
 
     name: ClassVar[str] = "team-match"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     spec: ClassVar[JSON] = None
     output: ClassVar[type[BaseModel]] = Score
 
@@ -83,8 +83,9 @@ def matched(given: Compared) -> Score:
         return _matched_values(given.gold, given.value)
     got: JSON
     if given.kind == "number":
-        got = number(given.value)
-        right = got is not None and same_number(float(given.gold), got)
+        meant = numbers_meant(given.value)
+        got = meant[0] if meant else None
+        right = any(same_number(float(given.gold), one) for one in meant)  # 45 % may be 45 or .45
     elif given.kind == "option":
         got = label(given.value, given.options, given.labels)
         right = got == given.gold
@@ -138,7 +139,7 @@ class RunTests(Free):
     """Runs a program against its tests in a sandbox; the score is the share that pass."""
 
     name: ClassVar[str] = "team-tests"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     spec: ClassVar[JSON] = None
     output: ClassVar[type[BaseModel]] = Score
 

@@ -11,13 +11,14 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 from ...records import JSON
+from .numerals import whole_number
 
 CLOSENESS = 1e-6
 """Relative difference up to which two numbers are the same."""
 ZERO = 1e-9
 """Absolute difference up to which a number is 0."""
 
-_GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
+_LITERAL = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 _PAIR = re.compile(r"@([^@\[\]\n]{1,100})\[(.{0,2000}?)\](?=\s*(?:$|[@,;}]))", re.DOTALL | re.MULTILINE)
 _NAMED = re.compile(r"[\s*-]*([\w .%()-]{1,100})[:=](.*)")
 _NOTHING = frozenset({"", "none", "nothing", "[]", "{}", "()", "n/a"})
@@ -25,18 +26,27 @@ _TRUE, _FALSE = frozenset({"true", "yes", "y", "t"}), frozenset({"false", "no", 
 
 
 def number(text: str) -> float | None:
-    """Return the number that a text is: with a currency, a percent sign, groups of thousands or a fraction bar."""
-    plain = unicodedata.normalize("NFKC", text).replace("\u2212", "-").replace("\u2044", "/").strip().rstrip(".")
-    plain = plain.removesuffix("%").strip()
-    plain = re.sub(r"^([+-]?)\s*[$€£]\s*", r"\1", plain)
-    if _GROUPED.fullmatch(plain):
-        plain = plain.replace(",", "")
-    over, slash, under = plain.partition("/")
-    try:
-        value = float(over) / float(under) if slash else float(plain)
-    except (ValueError, ZeroDivisionError):
-        return None
-    return value if math.isfinite(value) and "_" not in plain else None
+    """Return the number that a text is and nothing else: with a currency, a percent sign, groups or a fraction bar."""
+    values = numbers_meant(text, unit=False)
+    return values[0] if values else None
+
+
+def numbers_meant(text: str, *, unit: bool = True) -> tuple[float, ...]:
+    """Return the numbers that a text may mean: one, of a percentage (45 %) both 45 and .45; () where it is none.
+
+    Args:
+        text: A value.
+        unit: Whether words may stand beside the number.
+    """
+    if _LITERAL.fullmatch(text.strip()):
+        return (value,) if math.isfinite(value := float(text)) else ()
+    found = whole_number(text, unit=unit)
+    if found is None or found.value is None:
+        return ()
+    value = float(found.value)
+    if not math.isfinite(value):
+        return ()
+    return (value, value / 100) if found.percent else (value,)
 
 
 def boolean(text: str) -> bool | None:
@@ -83,9 +93,9 @@ def same_value(expected: JSON, got: str) -> bool:
     """Return whether a named value is the expected one: as numbers where both are, else as words."""
     if isinstance(expected, bool):
         return boolean(got) is expected
-    wanted, given = number(str(expected)), number(got)
-    if wanted is not None and given is not None:
-        return same_number(wanted, given)
+    wanted, meant = numbers_meant(str(expected), unit=False), numbers_meant(got)
+    if wanted and meant:
+        return any(same_number(one, other) for one in wanted for other in meant)
     if not str(expected).strip():
         return words(got) in _NOTHING
     return _listed(str(expected)) == _listed(got)
@@ -112,6 +122,7 @@ __all__ = [
     "label",
     "named_values",
     "number",
+    "numbers_meant",
     "same_number",
     "same_value",
     "values_said",

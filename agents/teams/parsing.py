@@ -1,37 +1,33 @@
 """What an agent said, read from its text under a schema. Tolerant of form; where nothing can be read it says why.
 
+What is thought is no answer, and a thought that was cut off leaves none. A value is read from what is wholly
+understood: a reply that denies, doubts, lists or takes back its answer is unreadable, and is asked for once more.
+
 The value is normalised, so that values can be counted as votes: numbers as plain decimals, labels as they are in the
 schema, `true` or `false`, words in lower case, programs as they parse, named values as one JSON object. Pure text;
 must not know models.
 """
 
-import ast
 import json
 import re
-import textwrap
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ...records import canonical
+from ...records import JSON, canonical
 from ...teams import Kind, Schema
+from ..thoughts import spoken
 from . import matching
+from .marks import Marked, double_quoted, json_object, marked, unwrapped
+from .numerals import Numeral, first_number, last_number, whole_number
+from .read_booleans import truth
+from .read_options import choice
+from .read_programs import program_of
 
 MOST_WORDS = 8
 """Words of a reply that is taken whole where nothing marks its answer."""
-_DIGITS = 40
-"""Digits of a number at most: what is longer is no answer, and would be written out."""
-
-_MARK = re.compile(
-    r"(?:final\s+answer|answer|result|solution)[*_`\s]*(?:is|[:=])[*_`\s:]*|####\s*", re.IGNORECASE
-)  # fmt: skip
-_BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
-_NUMBER = re.compile(
-    r"(?<![\w.])([-+]?)[$\u20ac\u00a3]?\s?((?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|\.\d+)"
-    r"(?:/(\d+)(?![\d/]))?"
-)
-_FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:\n?```|\Z)", re.DOTALL)
-_STARTS = re.compile(r"^(?:def |class |import |from |@|async def |[A-Za-z_]\w* = )", re.MULTILINE)
+CUT_THOUGHT = "it ended within its thoughts, before any answer"
+_TRAILING = re.compile(r",(\s*[}\]])")
 
 
 class Read(NamedTuple):
@@ -41,164 +37,157 @@ class Read(NamedTuple):
     error: str = ""
 
 
-def read(text: str, schema: Schema) -> Read:
-    """Return what a reply says under `schema`; an empty reply says nothing."""
-    if not text.strip():
+@dataclass(frozen=True)
+class Sought:
+    """What a reply is read for, beside its schema.
+
+    Attributes:
+        choices: Texts of the options that the schema labels; () where they are not known.
+        entry_point: What a program must define; "" where it is run as it stands.
+    """
+
+    choices: tuple[str, ...] = ()
+    entry_point: str = ""
+
+    def as_json(self) -> dict[str, JSON]:
+        """Return what is known, for a ledger's key; {} where nothing is."""
+        known = {"choices": list(self.choices), "entry_point": self.entry_point}
+        return {name: value for name, value in known.items() if value}
+
+
+NOTHING_MORE = Sought()
+
+
+def read(text: str, schema: Schema, sought: Sought = NOTHING_MORE) -> Read:
+    """Return what a reply says under `schema`; an empty reply says nothing, nor does one that only thinks."""
+    reply = spoken(text)
+    if reply.cut:
+        return Read(None, CUT_THOUGHT)
+    if not reply.text:
         return Read(None, "it was empty")
-    return _READERS[schema.kind](text.strip(), schema)
+    return _READERS[schema.kind](reply.text, schema, sought)
 
 
 def read_object(text: str) -> dict[str, Any] | None:
-    """Return the last JSON object in a text, fenced or bare; None where there is none."""
-    decoder, found, at = json.JSONDecoder(), None, text.find("{")
+    """Return the last JSON object in a text, fenced or bare; None where there is none.
+
+    Thoughts are passed over; trailing commas and single quotes are forgiven where nothing else can be read.
+    """
+    plain = spoken(text).text
+    for form in (plain, _TRAILING.sub(r"\1", plain), _TRAILING.sub(r"\1", double_quoted(plain))):
+        if objects := _objects(form):
+            return objects[-1]
+    return None
+
+
+def _objects(text: str) -> list[dict[str, Any]]:
+    decoder, found, at = json.JSONDecoder(strict=False), list[dict[str, Any]](), text.find("{")
     while at >= 0:
         try:
             value, length = decoder.raw_decode(text[at:])
         except (ValueError, RecursionError):
             length = 1
         else:
-            found = value if isinstance(value, dict) else found
+            # Read again with the eyes of `json_object`: what one name says twice in two ways is nothing.
+            value = json_object(text[at : at + length]) if isinstance(value, dict) else None
+            found += [value] if value is not None else []
         at = text.find("{", at + length)
     return found
 
 
-def program(text: str) -> Read:
-    """Return the Python program of a reply: its last fenced block that parses, else the text that does."""
-    blocks = [textwrap.dedent(block).strip("\n") for block in _FENCE.findall(text)]
-    error = ""
-    for block in reversed([block for block in blocks if block.strip()]):
-        error = _syntax(block)
-        if not error:
-            return Read(block)
-    if error:
-        return Read(None, f"the program does not parse ({error})")
-    start = _STARTS.search(text)
-    lines = text[start.start() :].splitlines() if start else []
-    while lines:  # prose after a program
-        if not _syntax("\n".join(lines)):
-            return Read("\n".join(lines).rstrip())
-        lines.pop()
-    return Read(None, "it holds no Python program in a fenced block")
-
-
 def plain_number(text: str) -> str | None:
-    """Return the last number in a text as a plain decimal; None where there is none."""
-    found = None
-    for match in _NUMBER.finditer(text.replace("\u2212", "-")):
-        sign, digits, under = match[1] or "", match[2].replace(",", ""), match[3]
-        try:
-            value = Decimal(f"{sign}{digits}")
-            value = value / Decimal(under) if under else value
-            if abs(value.adjusted()) > _DIGITS:
-                continue
-        except (InvalidOperation, ZeroDivisionError):
-            continue
-        found = format(value.normalize() + 0, "f")
-    return found
+    """Return the last number in a text as a plain decimal; None where there is none, or it is not understood."""
+    found = last_number(text)
+    return None if found is None else found.text
 
 
-def _marked(text: str) -> str | None:
-    """Return the line that is marked as the answer, without its mark: the last one."""
-    if boxed := _BOXED.findall(text):
-        return str(boxed[-1])
-    for match in reversed([*_MARK.finditer(text)]):
-        line = text[match.end() :].split("\n", 1)[0].strip()
-        if line.strip("*_` .<>"):
-            return line
-    return None
+def _answer(text: str) -> Marked | Read | None:
+    """Return what a reply marks as its answer; a `Read` where its mark says that there is none."""
+    mark = marked(text)
+    return Read(None, mark) if isinstance(mark, str) else mark
 
 
-def _text(text: str, schema: Schema) -> Read:
+def _text(text: str, schema: Schema, sought: Sought) -> Read:
     return Read(text)
 
 
-def _number(text: str, schema: Schema) -> Read:
-    marked = _marked(text)
-    value = (plain_number(marked) if marked else None) or plain_number(text)
-    return Read(value) if value is not None else Read(None, "it holds no number")
-
-
-def _option(text: str, schema: Schema) -> Read:
-    named = f"it names none of {', '.join(schema.options)}"
-    for part in (_marked(text), text):
-        if part and (label := _label(part, schema.options, whole=part is text)):
-            return Read(label)
-    return Read(None, named)
-
-
-def _label(text: str, options: tuple[str, ...], *, whole: bool) -> str | None:
-    """Return the label that a text names: the only thing said, in brackets, or as a word of its own, the last one.
-
-    `whole`: the text is prose, where a lone capital may be a word: "A train" is no answer.
-    """
-    by_name = {matching.words(option): option for option in options}
-    letters = {chr(65 + index): option for index, option in enumerate(options)}
-    said = matching.words(text)
-    if said in by_name:
-        return by_name[said]
-    if said.upper() in letters:
-        return letters[said.upper()]
-    names = "|".join(re.escape(option) for option in sorted(options, key=len, reverse=True))
-    if whole and all(len(option) == 1 for option in options):
-        found = re.findall(rf"\(({names})\)|\b({names})\b(?=\s*(?:[).:,]|$))", text, re.MULTILINE)
+def _number(text: str, schema: Schema, sought: Sought) -> Read:
+    mark = _answer(text)
+    if isinstance(mark, Read):
+        return mark
+    found: Numeral | None
+    if mark is None:
+        found = last_number(text)
     else:
-        found = re.findall(rf"(?<!\w)({names})(?!\w)()", text, 0 if max(map(len, options)) == 1 else re.IGNORECASE)
-    if not found:
-        return None
-    # A marked line opens with its label and may go on to explain; prose ends with it.
-    first, second = found[-1] if whole else found[0]
-    return by_name[matching.words(first or second)]
+        found = whole_number(mark.text) if mark.exact else first_number(_first_sentence(mark.text))
+    if found is None:
+        return Read(None, "its answer is no number" if mark is not None else "it holds no number")
+    return Read(found.text) if found.text is not None else Read(None, "its number could be read in several ways")
 
 
-def _boolean(text: str, schema: Schema) -> Read:
-    for part in (_marked(text), text):
-        found = re.findall(r"\b(true|false|yes|no)\b", part or "", re.IGNORECASE)
-        if found:
-            said = matching.boolean(found[-1] if part is text else found[0])
-            return Read("true" if said else "false")
-    return Read(None, "it says neither true nor false")
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=[A-Za-z*)][.!?;])\s+(?=[A-Z])", text, maxsplit=1)[0]
 
 
-def _word(text: str, schema: Schema) -> Read:
-    marked = _marked(text)
+def _option(text: str, schema: Schema, sought: Sought) -> Read:
+    mark = _answer(text)
+    if isinstance(mark, Read):
+        return mark
+    texts = sought.choices if len(sought.choices) == len(schema.options) else ()
+    read = choice(text, mark, schema.options, texts)
+    return Read(read.label, "" if read.label else read.error or f"it names none of {', '.join(schema.options)}")
+
+
+def _boolean(text: str, schema: Schema, sought: Sought) -> Read:
+    mark = _answer(text)
+    if isinstance(mark, Read):
+        return mark
+    said = truth(text, mark)
+    return Read(None, said.error) if said.value is None else Read("true" if said.value else "false")
+
+
+def _word(text: str, schema: Schema, sought: Sought) -> Read:
+    mark = _answer(text)
+    if isinstance(mark, Read):
+        return mark
     bold = re.findall(r"\*\*([^*\n]+)\*\*", text)
     lines = [line for line in text.splitlines() if line.strip()]
     short = len(lines) == 1 and len(text.split()) <= MOST_WORDS
     last = lines[-1] if short or len(lines[-1].split()) == 1 else None
-    for part in (marked, bold[-1] if bold else None, last):
-        if part and (value := matching.words(part)):
+    for part in (mark.text if mark is not None else None, bold[-1] if bold else None, last):
+        if part and (value := matching.words(unwrapped(part))):
             return Read(value)
     return Read(None, "no line of it begins with Answer:")
 
 
-def _code(text: str, schema: Schema) -> Read:
-    return program(text)
+def _code(text: str, schema: Schema, sought: Sought) -> Read:
+    found = program_of(text, sought.entry_point)
+    return Read(found.source, found.error)
 
 
-def _values(text: str, schema: Schema) -> Read:
-    found = read_object(text)
-    given = matching.named_values(json.dumps(found) if found else text)
-    wanted = {name: given.get(matching.words(name)) for name in schema.fields}
-    missing = [name for name, value in wanted.items() if value is None or not value.strip()]
-    if missing:
-        return Read(None, f"it gives no value for {', '.join(missing)}")
-    return Read(canonical(wanted))
+def _values(text: str, schema: Schema, sought: Sought) -> Read:
+    """Return the values that are named, those that are asked for; the share that is right is what counts of them."""
+    wanted = {matching.words(name): name for name in schema.fields}
+    given: dict[str, str] = {}
+    forms = (text, _TRAILING.sub(r"\1", text), _TRAILING.sub(r"\1", double_quoted(text)))
+    for objects in map(_objects, forms):
+        named = [one for one in objects if wanted.keys() & {matching.words(str(name)) for name in one}]
+        if named:
+            said = {name: value for name, value in named[-1].items() if value is not None}
+            given = matching.named_values(json.dumps(said))
+            break
+    else:
+        given = matching.named_values(text)
+    found = {name: given[key] for key, name in wanted.items() if given.get(key, "").strip()}
+    if not found:
+        return Read(None, f"it gives no value for {', '.join(schema.fields)}")
+    return Read(canonical(found))
 
 
-def _syntax(source: str) -> str:
-    """Return why a source is no program; empty where it is one that does something."""
-    try:
-        body = ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return " ".join(str(error).split())
-    prose = all(isinstance(one, ast.Expr) and isinstance(one.value, ast.Name | ast.Constant) for one in body)
-    return "it does nothing" if prose else ""
-
-
-_READERS: dict[Kind, Callable[[str, Schema], Read]] = {
+_READERS: dict[Kind, Callable[[str, Schema, Sought], Read]] = {
     "text": _text, "number": _number, "option": _option, "boolean": _boolean, "word": _word, "code": _code,
     "values": _values,
 }  # fmt: skip
 
 
-__all__ = ["Read", "plain_number", "program", "read", "read_object"]
+__all__ = ["CUT_THOUGHT", "NOTHING_MORE", "Read", "Sought", "plain_number", "read", "read_object"]

@@ -15,6 +15,7 @@ from ...graphs import Upper
 from ...models.chat import CallFailed, ChatModel, Message, Sampling
 from ...records import JSON, canonical, generator
 from ...teams import Block, LayerSpec
+from ..thoughts import spoken
 from .items import TaskItem
 from .parsing import read_object
 from .wording import Wording, Work, fenced, shortened
@@ -49,7 +50,7 @@ class SelectBlock:
     wording: Wording
     max_tokens: int = 160
     name: ClassVar[str] = "team-select"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     output: ClassVar[type[BaseModel]] = Selected
 
     @property
@@ -67,7 +68,8 @@ class SelectBlock:
         text = await answered(model, self.wording.messages(given.prompt), sampling)
         found = read_object(text) or {}
         said = found.get("block", found.get("name"))
-        block = _named(said if isinstance(said, str) else text, given.names)
+        reply = spoken(text)
+        block = _named(said if isinstance(said, str) else "" if reply.cut else reply.text, given.names)
         reason = found.get("reason")
         return Selected(block=block, reason=reason if isinstance(reason, str) else "", bad=not block)
 
