@@ -8,6 +8,7 @@
     ├── RunFolderError         a run folder cannot be read or continued             exit 2
     ├── ClusterError           Ray cannot be reached, or cannot place what is asked exit 4
     ├── StoreError             ledger or run folder cannot be written (disk full, read-only) exit 4
+    ├── NotFinite              a model computed NaN or infinities                   exit 1
     ├── WorkerLost             a worker died or is restarting; the work may be repeated
     └── SearchStuck            a search is not done, asks nothing and waits for nothing
 
@@ -112,6 +113,19 @@ class StoreError(PlaitError):
 
     def __str__(self) -> str:
         return f"{self.url}: {self.problem}"
+
+
+class NotFinite(PlaitError):
+    """A model computed NaN or infinities: `what` they are. A weight is broken, or the numbers' type overflows."""
+
+    exit_code = 1
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.what}: NaN or infinite, expected finite numbers (a broken weight, or too small a number type)"
 
 
 class WorkerLost(PlaitError):

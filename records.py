@@ -5,9 +5,10 @@ Imports no folder of the package, neither torch nor Ray, and does no I/O.
 
 import hashlib
 import json
+import math
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 JSON: TypeAlias = Any
@@ -98,6 +99,35 @@ class Failed:
 
 
 Outcome: TypeAlias = Scored | Failed
+
+
+def only_finite(outcome: Outcome) -> Outcome:
+    """Return `outcome`, or `Failed("NotFinite")` where a number of it is NaN or infinite: no answer, and no JSON.
+
+    Evaluators look themselves where they can say more; this is what stands between any of them and the ledger.
+    """
+    cost = {name: value for name, value in outcome.cost.items() if math.isfinite(value)}
+    if isinstance(outcome, Scored):
+        place = _not_finite(outcome.values, "")
+        if place is not None:
+            return Failed("NotFinite", f"{place} is NaN or infinite", cost=cost)
+    return outcome if len(cost) == len(outcome.cost) else replace(outcome, cost=cost)
+
+
+def _not_finite(value: JSON, place: str) -> str | None:
+    """Return where in `value` a number is not finite, the first place; None where all are."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else place
+    parts: Iterable[tuple[object, JSON]] = ()
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
+    for name, part in parts:
+        broken = _not_finite(part, f"{place}.{name}" if place else str(name))
+        if broken is not None:
+            return broken
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ Reason = Literal[
     "Empty",  # an answer without text
     "Unparsable",  # text that does not say what was asked for
     "OutsideLabels",  # too little probability on the labels that were allowed
+    "NotFinite",  # the model computed NaN or infinities: a broken weight, or an overflow
     "Unsupported",  # the endpoint cannot do what is asked (log-probabilities, seeds)
     "BudgetReached",  # it would have cost more than is left
     "NotRecorded",  # a recording holds no answer to this call

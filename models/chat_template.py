@@ -13,9 +13,13 @@ from typing import Any
 
 from ..records import JSON, digest
 from .chat import CallFailed, Message
+from .joint_tokens import JointTokens
 
 _FENCE = "\ue000"
 """Stands around a number in a rendered conversation: a character for private use, of no meaning to any model."""
+
+_MARK = "\U0010fffd"
+"""Stands around a control token's name in a text whose messages may spell it: the last character for private use."""
 
 TODAY = datetime(2024, 7, 26)
 """What templates that write a date are told it is: with the real one, equal conversations would differ by the day."""
@@ -33,6 +37,7 @@ class ChatTemplate:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._dated = _dated(tokenizer.chat_template)
+        self._said: dict[tuple[str, str], tuple[int, ...]] = {}
         self.digest = None if tokenizer.chat_template is None else digest(self._dated)
 
     def tokens(self, messages: Sequence[Message]) -> tuple[int, ...]:
@@ -44,6 +49,24 @@ class ChatTemplate:
             CallFailed: `Unsupported`, the model has no chat template; `BadRequest`, the template refuses the
                 conversation.
         """
+        turns = self._turns(messages)
+        if any(self._controls.search(turn["content"]) or _FENCE in turn["content"] for turn in turns):
+            return self._fenced(turns)
+        return tuple(self._apply(turns, tokenize=True, return_dict=False))
+
+    def continuations(self, messages: Sequence[Message], texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        """Return the tokens in which a model that has read the conversation says each of `texts` next.
+
+        Raises:
+            CallFailed: as `tokens`.
+        """
+        rendered = str(self._apply(self._turns(messages), tokenize=False))
+        # What lies before the last control token has no part in it: tokenizers cut texts there.
+        places = [found.start() for found in self._controls.finditer(rendered)]
+        end = rendered[places[-1] :] if places else rendered
+        return {text: self._said_after(end, text) for text in texts}
+
+    def _turns(self, messages: Sequence[Message]) -> list[dict[str, str]]:
         if self.digest is None:
             raise CallFailed("Unsupported", "this model has no chat template")
         turns = [{"role": message["role"], "content": message["content"]} for message in messages]
@@ -51,9 +74,15 @@ class ChatTemplate:
             turns.pop()
         if not turns:
             raise CallFailed("BadRequest", "messages: got none, expected one or more")
-        if any(self._controls.search(turn["content"]) or _FENCE in turn["content"] for turn in turns):
-            return self._fenced(turns)
-        return tuple(self._apply(turns, tokenize=True, return_dict=False))
+        return turns
+
+    def _said_after(self, end: str, text: str) -> tuple[int, ...]:
+        """Return `text` as the tokens that follow `end`; the same few are asked for in every call of a judge."""
+        if (end, text) not in self._said:
+            if len(self._said) > 4096:
+                self._said.clear()
+            self._said[end, text] = JointTokens(self._tokenizer, "never").continuation(end, text)
+        return self._said[end, text]
 
     def _apply(self, turns: list[dict[str, str]], **options: Any) -> Any:
         continued = turns[-1]["role"] == "assistant"
@@ -70,7 +99,9 @@ class ChatTemplate:
         """Tokenise a conversation whose messages spell control tokens.
 
         The spellings are taken out before the template runs; what it renders then holds its own control tokens
-        alone. The text between those is tokenised with the spellings put back, control tokens not looked for.
+        alone. They are swapped for marks that a copy of the tokenizer takes for control tokens, the spellings are put
+        back, and the whole is tokenised as one text: part by part, a tokenizer that opens every text with a space
+        would put one at the head of each.
         """
         spelled: list[str] = []
 
@@ -81,14 +112,11 @@ class ChatTemplate:
         taken = re.compile(f"{self._controls.pattern}|{_FENCE}")
         turns = [{**turn, "content": taken.sub(take_out, turn["content"])} for turn in turns]
         rendered = str(self._apply(turns, tokenize=False))
-        tokens: list[int] = []
-        for part in re.split(f"({self._controls.pattern})", rendered):
-            if self._controls.fullmatch(part):
-                tokens.append(self._tokenizer.convert_tokens_to_ids(part))
-            elif part:
-                text = re.sub(f"{_FENCE}(\\d+){_FENCE}", lambda found: spelled[int(found.group(1))], part)
-                tokens += self._encode_as_text(text)
-        return tuple(tokens)
+        if _MARK in rendered or any(_MARK in text for text in spelled):
+            raise CallFailed("BadRequest", f"messages: got the character {_MARK!a}, expected none of it")
+        marked = self._controls.sub(lambda found: _mark(found.group()), rendered)
+        whole = re.sub(f"{_FENCE}(\\d+){_FENCE}", lambda found: spelled[int(found.group(1))], marked)
+        return self._encode_marked(whole)
 
     @cached_property
     def _controls(self) -> re.Pattern[str]:
@@ -97,14 +125,37 @@ class ChatTemplate:
         return re.compile("|".join(map(re.escape, sorted(special, key=lambda text: (-len(text), text)))) or r"(?!)")
 
     @cached_property
-    def _encode_as_text(self) -> Callable[[str], list[int]]:
-        """Tokenises text in which nothing is a control token."""
+    def _encode_marked(self) -> Callable[[str], tuple[int, ...]]:
+        """Tokenises text in which marks, and nothing else, are control tokens."""
         from tokenizers import Tokenizer
 
-        # A copy: the setting belongs to a tokenizer, and this one's other users want it as it was.
-        plain = Tokenizer.from_str(self._tokenizer.backend_tokenizer.to_str())
-        plain.encode_special_tokens = True
-        return lambda text: list(plain.encode(text, add_special_tokens=False).ids)
+        # A copy: the control tokens of this one's other users are spelled as they were.
+        values = json.loads(self._tokenizer.backend_tokenizer.to_str())
+        ids, marks = {}, {}
+        for added in values["added_tokens"]:
+            spelling = _mark(added["content"]) if added["special"] else added["content"]
+            if added["content"] != self._tokenizer.unk_token:
+                marks[added["content"]] = spelling
+            ids[spelling], added["content"] = added["id"], spelling
+        if values["model"]["type"] == "Unigram":  # it would find a control token's spelling among its pieces
+            values["model"]["vocab"] = [[marks.get(piece, piece), score] for piece, score in values["model"]["vocab"]]
+        controls = {added["id"] for added in values["added_tokens"] if added["special"]}
+        controls.discard(self._tokenizer.unk_token_id)  # stands for any character that has no other token
+        copy = Tokenizer.from_str(json.dumps({**values, "post_processor": None, "truncation": None, "padding": None}))
+
+        def encode(text: str) -> tuple[int, ...]:
+            found = copy.encode(text, add_special_tokens=False)
+            tokens = tuple(ids.get(token, number) for token, number in zip(found.tokens, found.ids, strict=True))
+            if sum(token in controls for token in tokens) > text.count(_MARK) // 2:
+                raise CallFailed("BadRequest", "messages: a control token is spelled, and no other tokens spell it")
+            return tokens
+
+        return encode
+
+
+def _mark(control: str) -> str:
+    """Return what stands for a control token where messages may spell it."""
+    return f"{_MARK}{control.encode().hex()}{_MARK}"
 
 
 def _dated(template: JSON) -> JSON:

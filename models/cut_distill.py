@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..records import generator
+from .joint_tokens import opening_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +39,30 @@ class Distillation:
 def windows(tokenizer: Any, texts: Sequence[str], length: int, count: int, name: str) -> Tensor:
     """Return token ids [count, length]: the texts one after another, a blank line between, cut into windows.
 
+    The texts are tokenised as the one text that the model reads, never one by one: a tokenizer that opens every text
+    with a space would put one at the head of each. A window opens with what the tokenizer puts before any text.
+
     Raises:
         DataError: there is too little text.
     """
+    opening = opening_of(tokenizer) if getattr(tokenizer, "bos_token_id", None) is not None else ()
+    own = length - len(opening)
+    if own < 1:
+        raise DataError(f"text for {name}", f"windows of {length}", f"{len(opening) + 1} tokens or more")
     ids: list[int] = []
-    for text in texts:
-        if len(ids) >= count * length:
-            break
-        ids += tokenizer(text + "\n\n", add_special_tokens=False)["input_ids"]
-    if len(ids) < count * length:
-        raise DataError(f"text for {name}", f"{len(ids)} tokens", f"{count * length}: {count} windows of {length}")
-    return torch.tensor(ids[: count * length]).view(count, length)
+    joined, apart, enough = "", 0, count * own
+    for at, text in enumerate(texts, start=1):
+        joined += text + "\n\n"
+        apart += len(tokenizer(text + "\n\n", add_special_tokens=False)["input_ids"])
+        if apart >= enough or at == len(texts):
+            ids = tokenizer(joined, add_special_tokens=False)["input_ids"]
+            if len(ids) >= count * own:
+                break
+            enough = apart + max(1, count * own // 20)  # joined, texts may be fewer tokens than apart
+    if len(ids) < count * own:
+        raise DataError(f"text for {name}", f"{len(ids)} tokens", f"{count * own}: {count} windows of {own}")
+    rows = torch.tensor(ids[: count * own]).view(count, own)
+    return torch.cat([torch.tensor(opening, dtype=rows.dtype).expand(count, -1), rows], dim=1)
 
 
 @torch.no_grad()

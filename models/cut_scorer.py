@@ -7,7 +7,7 @@ rewards are made of them where they are read. Must not know Ray, ledgers or sear
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -76,7 +76,7 @@ class CutScorer:
     """
 
     name: ClassVar[str] = "decoder-cut"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     """Raise it whenever a change of this file, the distillation, the cutting or option scoring may change a value."""
 
     def __init__(self, model: Any, tokenizer: Any, model_hash: str, data: CutData, how: Distillation) -> None:
@@ -128,18 +128,22 @@ class CutScorer:
         if not all(math.isfinite(sum(values[split]["nats"])) for split in values if split != "losses"):
             return Failed("Diverged", "log-probabilities are not finite", cost=cost.read())
         if QUESTIONS in item["splits"]:  # last: the option scorer changes how the model runs its attention
-            values[QUESTIONS] = self._options(model, cost)
+            scores = self._options(model, cost)
+            if isinstance(scores, Failed):
+                return replace(scores, cost=cost.read())
+            values[QUESTIONS] = scores
         return Scored(values, cost.read())
 
-    def _options(self, model: Any, cost: _Cost) -> list[JSON]:
-        """Return the raw option scores of every question."""
+    def _options(self, model: Any, cost: _Cost) -> list[JSON] | Failed:
+        """Return the raw option scores of every question, or why one of them has none."""
         decoder = LayeredDecoder(model)
         scorer = OptionScorer(decoder, self._tokenizer, ScorerSpec(self._hash), cache_bytes=1 << 26)
-        path, scores = LayerPath.identity(decoder.depth).key, []
+        path, scores = LayerPath.identity(decoder.depth).key, list[JSON]()
         questions = self._data.questions
         for start in range(0, len(questions), TOGETHER):
             for outcome in scorer.evaluate([Request(path, item) for item in questions[start : start + TOGETHER]]):
-                assert isinstance(outcome, Scored), outcome
+                if isinstance(outcome, Failed):
+                    return Failed(outcome.reason, f"question {len(scores)}: {outcome.detail}")
                 scores.append({name: outcome.values[name] for name in ("sums", "tokens", "bytes")})
                 cost.scored += outcome.values["prompt_tokens"] + sum(outcome.values["tokens"])
         return scores

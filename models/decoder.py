@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from ..errors import SourceError, SpecError
+from ..errors import NotFinite, SourceError, SpecError
 from .attention import NAME, KVStore, Span
 
 Dtype = Literal["float32", "bfloat16"]
@@ -179,6 +179,9 @@ class LayeredDecoder:
 
         Returns:
             The new token ids, up to and without the first stop token.
+
+        Raises:
+            NotFinite: the logits are NaN or infinite.
         """
         store, new = KVStore(shared=kv == "shared"), list(tokens)
         made: list[int] = []
@@ -186,7 +189,10 @@ class LayeredDecoder:
         while len(made) < max_new_tokens:
             hidden = self.forward(torch.tensor(new), path, start=seen, kv=store)
             seen += len(new)
-            token = int(self.head(hidden[-1:]).argmax())
+            logits = self.head(hidden[-1:])
+            if not torch.isfinite(logits.amax()):
+                raise NotFinite(f"the logits of token {len(made)} of the answer")
+            token = int(logits.argmax())
             if token in self.stop_tokens:
                 break
             made.append(token)

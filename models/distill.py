@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 
 from ..architectures import Architecture
-from ..errors import PlaitError, SpecError
+from ..errors import NotFinite, PlaitError, SpecError
 from ..records import JSON, digest, seed_of
 from .images import Array, ImageData, array_digest, permutation
 from .network import Network, build, state_of
@@ -275,9 +276,16 @@ def logits_of(network: Network, x: Array) -> Array:
 
 
 def soft_targets(network: Network, x: Array, classes: Sequence[int] | None = None, weight: float = 1.0) -> SoftTargets:
-    """Return what a network says of every fit example: computed once, shared by all students."""
-    about = None if classes is None else tuple(classes)
-    return SoftTargets(logits_of(network, x), about, weight, network_digest(network))
+    """Return what a network says of every fit example: computed once, shared by all students.
+
+    Raises:
+        NotFinite: it says NaN or infinities of some.
+    """
+    about, logits = None if classes is None else tuple(classes), logits_of(network, x)
+    broken = ~np.isfinite(logits).all(axis=1)
+    if broken.any():
+        raise NotFinite(f"a teacher's logits of {int(broken.sum())} of {len(logits)} fit examples")
+    return SoftTargets(logits, about, weight, network_digest(network))
 
 
 def train_teacher(

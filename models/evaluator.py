@@ -5,6 +5,7 @@ log-probabilities, token and byte counts): which option that picks, and whether 
 answers are known. Must not know Ray, ledgers or searches.
 """
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ..candidates import LayerPath
-from ..errors import PlaitError
+from ..errors import PlaitError, SpecError
 from ..records import JSON, Failed, Outcome, Request, Scored, digest
 from .decoder import Dtype, KVMode, LayeredDecoder
 from .executor import PathExecutor, score_alone
@@ -27,13 +28,13 @@ class ScorerSpec:
     """What an option scorer's values depend on, beside item and path.
 
     Attributes:
-        model: Hash of the model: config and weights, and not its tokenizer's files. Of two folders that differ in
-            those alone, scores would share keys.
+        model: Hash of the model: config and weights, and not its tokenizer's files.
         dtype: Numbers that the layers compute in.
         device: `cpu` or `cuda`: other kernels, other last bits.
         bos: Whether a beginning-of-sequence token opens the prompt.
         mode: `batched` (shared prefixes, packed options) or `alone` (canonical: nothing shared).
         kv: `slot`, or `shared` for the released code's semantics (only `alone`).
+        files: `sources.text_hash` of the model's folder: equal weights may come with other tokens, and other scores.
     """
 
     model: str
@@ -42,14 +43,18 @@ class ScorerSpec:
     bos: Bos = "auto"
     mode: Mode = "batched"
     kv: KVMode = "slot"
+    files: str = ""
 
 
 class OptionScorer:
     """Evaluates layer paths on questions: `candidate` is a path's text, `item` {"prompt", "options"}."""
 
     name: ClassVar[str] = "option-scores"
-    version: ClassVar[int] = 1
-    """Raise it whenever a change of this file, the executor, the decoder or packing may change a value."""
+    version: ClassVar[int] = 2
+    """Raise it whenever a change of this file, the executor, the decoder or packing may change a value.
+
+    2: prompt and options are tokenised together, without what the tokenizer appends; numbers that are not finite fail.
+    """
 
     def __init__(self, decoder: LayeredDecoder, tokenizer: Any, spec: ScorerSpec, cache_bytes: int = 1 << 30) -> None:
         self._decoder, self._spec = decoder, spec
@@ -80,7 +85,8 @@ class OptionScorer:
 
         `Scored.values` are `sums` (nats), `tokens` and `bytes`, each a list over options, and `prompt_tokens`.
         `Scored.cost` are the request's shares of what the batch took: `seconds`, layer `passes` run and asked,
-        and `layer_tokens` run. A request that cannot be evaluated is `Failed("BadInput")` and the rest go on.
+        and `layer_tokens` run. A request that cannot be evaluated is `Failed("BadInput")`, one whose log-probabilities
+        are not all finite (a broken weight, an overflow) is `Failed("NotFinite")`, and the rest go on.
 
         Args:
             requests: Paths and questions; those of one question are best sent together.
@@ -104,7 +110,14 @@ class OptionScorer:
         asked = sum(len(path) * packed.rows for _, _, packed, path in work)
         for (index, _, packed, layers), sums in zip(work, scores, strict=True):
             share = len(layers) * packed.rows / asked
-            outcomes[index] = Scored(_values(packed, sums), _cost(took, share, len(layers)))
+            cost = _cost(took, share, len(layers))
+            broken = [(at, total) for at, total in enumerate(sums) if not math.isfinite(total)]
+            if broken:
+                at, total = broken[0]
+                detail = f"path {requests[index].candidate}: the log-probability of option {at} is {total}"
+                outcomes[index] = Failed("NotFinite", detail, cost=cost)
+            else:
+                outcomes[index] = Scored(_values(packed, sums), cost)
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _score(
@@ -118,10 +131,23 @@ class OptionScorer:
         """Return the item's key and packed form, kept for the items used last."""
         key = digest(item)
         if key not in self._packed:
-            self._packed[key] = self._packer.pack(item["prompt"], item["options"])
+            packed = self._packer.pack(item["prompt"], item["options"])
+            _check_different(packed, item["options"])
+            self._packed[key] = packed
             if len(self._packed) > 256:
                 self._packed.popitem(last=False)
+        self._packed.move_to_end(key)
         return key, self._packed[key]
+
+
+def _check_different(packed: Packed, options: Sequence[str]) -> None:
+    """Refuse options that are the same tokens to this model: whichever came first would win."""
+    first: dict[tuple[int, ...], int] = {}
+    for index, target in enumerate(packed.targets):
+        before = first.setdefault(target, index)
+        if before != index:
+            got = f"{options[index]!r} and {options[before]!r}"
+            raise SpecError(f"item: options {before} and {index}", got, "options that differ in tokens of this model")
 
 
 def _values(packed: Packed, sums: Sequence[float]) -> dict[str, JSON]:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from .decoder import LayeredDecoder
-from .generation_choice import Detokenise, LabelTree, StopTexts, draw, label_scores
+from .generation_choice import Detokenise, LabelTree, StopTexts, are_finite, draw, label_scores
 from .generation_kv import BlockCache, SequenceKV, block_chain
-from .generation_request import Answer, Generated, GenerationRequest, Labelled, check_request
+from .generation_request import Answer, Generated, GenerationRequest, Labelled, Unanswered, check_request
 from .generation_step import Path, Piece, run_pieces
 from .guided import Guide, Guides
 
@@ -294,6 +294,8 @@ class Batcher:
     def _advance(self, sequence: _Sequence, logits: Tensor) -> Answer | None:
         """Read a sequence's new logits [rows, vocabulary]; return its answer once it is whole."""
         request = sequence.request
+        if not are_finite(logits):
+            return Unanswered("NotFinite", f"the logits of token {len(sequence.made)} of the answer are not finite")
         if request.labels is not None and sequence.tree is not None:
             return Labelled(*label_scores(request.labels, sequence.tree, logits), sequence.cached)
         guide, made = sequence.guide, sequence.made

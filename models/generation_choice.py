@@ -37,6 +37,15 @@ def draw(logits: Tensor, sampling: Sampling, index: int) -> int:
     return min(int(torch.searchsorted(heights, point, right=True)), int(torch.searchsorted(heights, heights[-1])))
 
 
+def are_finite(logits: Tensor) -> bool:
+    """Return whether logits give a distribution in every row: none is NaN or +inf, and one or more is finite.
+
+    An argmax over NaN is a token too, and would be taken for the model's.
+    """
+    likeliest = logits.amax(dim=-1)  # NaN wherever one of the row is
+    return bool(torch.isfinite(likeliest).all())
+
+
 def _least_in_nucleus(chances: Tensor, top_p: float) -> float:
     """Return the probability of the nucleus's least likely token."""
     count = 64  # most nuclei are small, and sorting a vocabulary takes as long as a layer
@@ -127,4 +136,4 @@ def _log_sum(logs: Sequence[float]) -> float:
     return top if math.isinf(top) else top + math.log(math.fsum(math.exp(one - top) for one in logs))
 
 
-__all__ = ["Detokenise", "LabelTree", "StopTexts", "Variants", "draw", "label_scores"]
+__all__ = ["Detokenise", "LabelTree", "StopTexts", "Variants", "are_finite", "draw", "label_scores"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from ..errors import SpecError
-from .chat import Sampling
+from .chat import Reason, Sampling
 from .decoder import LayeredDecoder
 from .generation_choice import Variants
 
@@ -47,7 +47,15 @@ class Labelled:
     cached: int = field(compare=False)
 
 
-Answer: TypeAlias = Generated | Labelled
+@dataclass(frozen=True)
+class Unanswered:
+    """Why a request that ran has no answer: a `CallFailed`'s reason and detail."""
+
+    reason: Reason
+    detail: str
+
+
+Answer: TypeAlias = Generated | Labelled | Unanswered
 
 
 def check_request(request: GenerationRequest, decoder: LayeredDecoder) -> None:
@@ -86,4 +94,4 @@ def answer_rows(request: GenerationRequest) -> int:
     return max(len(variant) for variants in request.labels.values() for variant in variants)
 
 
-__all__ = ["Answer", "Generated", "GenerationRequest", "Labelled", "answer_rows", "check_request"]
+__all__ = ["Answer", "Generated", "GenerationRequest", "Labelled", "Unanswered", "answer_rows", "check_request"]

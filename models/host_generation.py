@@ -17,7 +17,7 @@ from .chat import CallFailed, Message, Sampling
 from .chat_template import ChatTemplate
 from .decoder import LayeredDecoder
 from .generation import Batcher
-from .generation_request import Answer, Generated, GenerationRequest, answer_rows, check_request
+from .generation_request import Answer, Generated, GenerationRequest, Unanswered, answer_rows, check_request
 from .guided import Guides
 
 Read: TypeAlias = Callable[[Mapping[str, JSON]], GenerationRequest]
@@ -34,13 +34,18 @@ class HostGeneration:
     """
 
     name: ClassVar[str] = "host-generation"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     """Raise it whenever a change of this file, the generation files, the chat template, the decoder or attention may
-    change an answer."""
+    change an answer.
+
+    2: labels and answers are read as what continues the conversation's text; logits that are not finite fail.
+    """
 
     def __init__(self, decoder: LayeredDecoder, tokenizer: Any, thread: Executor, cache_bytes: int) -> None:
         self._decoder, self._tokenizer, self._thread, self._cache_bytes = decoder, tokenizer, thread, cache_bytes
         self._template = ChatTemplate(tokenizer)
+        self._anchor = tuple(tokenizer.encode("a", add_special_tokens=False))
+        self._anchor_text = self._decoded(self._anchor)
         self._guides = None
         if self._template.digest is not None:
             self._guides = Guides.of(tokenizer, decoder.vocabulary, decoder.stop_tokens)
@@ -134,6 +139,11 @@ class HostGeneration:
         return Batcher(self._decoder, self._text, cache_bytes=self._cache_bytes, guides=self._guides)
 
     def _text(self, tokens: Sequence[int]) -> str:
+        """Return what an answer's tokens say in the middle of a text: alone, some decoders drop their first space."""
+        whole = self._decoded((*self._anchor, *tokens))
+        return whole.removeprefix(self._anchor_text) if whole.startswith(self._anchor_text) else self._decoded(tokens)
+
+    def _decoded(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
@@ -159,12 +169,10 @@ class HostGeneration:
         if len(labels) < 2 or len(set(labels)) < len(labels) or any(one != one.strip() or not one for one in labels):
             wanted = "two or more different ones without spaces around them"
             raise CallFailed("BadRequest", f"labels: got {labels!r}, expected {wanted}")
-        encode = self._tokenizer.encode
-        variants = {
-            label: tuple(tuple(encode(space + label, add_special_tokens=False)) for space in ("", " "))
-            for label in labels
-        }
-        return self._checked(GenerationRequest(self.prompt(wire["messages"]), labels=variants, path=_path(wire)))
+        prompt, spaces = self.prompt(wire["messages"]), ("", " ")
+        said = self._template.continuations(wire["messages"], [space + label for label in labels for space in spaces])
+        variants = {label: tuple(said[space + label] for space in spaces) for label in labels}
+        return self._checked(GenerationRequest(prompt, labels=variants, path=_path(wire)))
 
     def _checked(self, request: GenerationRequest) -> GenerationRequest:
         prompt, answer, context = len(request.tokens), answer_rows(request), self._decoder.context_length
@@ -193,6 +201,8 @@ def _path(wire: Mapping[str, JSON]) -> tuple[int, ...] | None:
 
 def _wire(request: GenerationRequest, answer: Answer) -> dict[str, JSON]:
     """Return an answer as plain JSON."""
+    if isinstance(answer, Unanswered):
+        return {"reason": answer.reason, "detail": answer.detail}
     usage = {"prompt": len(request.tokens), "cached": answer.cached}
     if isinstance(answer, Generated):
         return {

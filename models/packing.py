@@ -1,30 +1,18 @@
 """A prompt and its options as one packed sequence: the prompt once, the options side by side as a token tree.
 
-Prompt and option are tokenised apart and joined, so that every option continues the same tokens whatever it
-starts with (tokenised together, a merge across the seam could change the prompt). Options that begin alike share
-rows. An option's last token is predicted and never read, so it has no row. Must not know layers or paths.
+Each option's tokens are those that its joint text, prompt and option together, has beyond what all joint texts of
+the item share with the prompt (joint_tokens.py, decision 0024). Options that begin alike share rows. An option's last
+token is predicted and never read, so it has no row. Must not know layers or paths.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from ..errors import SpecError
-
-Bos = Literal["auto", "always", "never"]
-
-
-class Tokenizer(Protocol):
-    """The part of a Hugging Face tokenizer that packing needs."""
-
-    bos_token_id: int | None
-
-    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """Return the token ids of `text`."""
-        ...
+from .joint_tokens import Bos, JointTokens, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -83,35 +71,47 @@ class Packer:
     """Tokenises and packs questions for one model."""
 
     def __init__(self, tokenizer: Tokenizer, context_length: int, bos: Bos = "auto") -> None:
-        if bos == "always" and tokenizer.bos_token_id is None:
-            raise SpecError("bos", bos, "auto or never: this tokenizer has no beginning-of-sequence token")
-        self._tokenizer, self._context_length, self._bos = tokenizer, context_length, bos
+        self._joint, self._context_length = JointTokens(tokenizer, bos), context_length
 
     def prompt(self, text: str) -> list[int]:
-        """Return the prompt's tokens; `auto` adds what the tokenizer adds by itself."""
-        tokens = list(self._tokenizer.encode(text, add_special_tokens=self._bos == "auto"))
-        bos = self._tokenizer.bos_token_id
-        if self._bos == "always" and bos is not None and tokens[:1] != [bos]:
-            tokens.insert(0, bos)
-        return tokens
+        """Return the prompt's tokens; `auto` puts before it what the tokenizer puts there by itself."""
+        return list(self._joint.whole(text))
 
     def pack(self, prompt: str, options: Sequence[str], where: str = "item") -> Packed:
         """Return `prompt` and `options` packed.
 
         Raises:
-            SpecError: an option or the prompt has no token, there is no option, or a sequence is longer than the
-                model's context.
+            SpecError: an option or the prompt has no token, there is no option, no token of the prompt stays what it
+                is with every option behind it, or a sequence is longer than the model's context.
         """
-        head = self.prompt(prompt)
-        if not head:
-            raise SpecError(f"{where}: prompt", prompt, "a text of at least one token")
         if not options:
             raise SpecError(f"{where}: options", list(options), "one option or more")
-        tails = [list(self._tokenizer.encode(option, add_special_tokens=False)) for option in options]
-        for index, (option, tail) in enumerate(zip(options, tails, strict=True)):
-            if not tail or not option.strip():
+        for name, text in (("prompt", prompt), *((f"option {index}", text) for index, text in enumerate(options))):
+            if not is_unicode(text):
+                raise SpecError(f"{where}: {name}", text, "whole Unicode characters, without half a surrogate pair")
+        if not self.prompt(prompt):
+            raise SpecError(f"{where}: prompt", prompt, "a text of at least one token")
+        split = self._joint.split(prompt, options)
+        if not split.head:
+            expected = "a prompt that keeps a token with each option behind it, or bos=always"
+            raise SpecError(f"{where}: prompt", prompt, expected)
+        head = len(split.head)
+        for index, (option, tail, added) in enumerate(zip(options, split.tails, split.added, strict=True)):
+            if not added or not option.strip():
                 raise SpecError(f"{where}: option {index}", option, "a text of at least one token")
-            if len(head) + len(tail) > self._context_length:
-                got = f"{len(head)} + {len(tail)} tokens of prompt and option"
+            if head + len(tail) > self._context_length:
+                got = f"{head} + {len(tail)} tokens of prompt and option"
                 raise SpecError(f"{where}: option {index}", got, f"at most {self._context_length}, the context")
-        return pack(head, tails, [len(option.encode()) for option in options])
+        return pack(split.head, split.tails, [len(option.encode()) for option in options])
+
+
+def is_unicode(text: str) -> bool:
+    """Return whether a text can be encoded: half a surrogate pair, which JSON can spell, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+__all__ = ["Bos", "Packed", "Packer", "Tokenizer", "is_unicode", "pack"]

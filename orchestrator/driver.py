@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ..errors import ClusterError, WorkerLost
-from ..records import EventSink, Outcome, Request, Scored, digest, evaluator_digest, request_key
+from ..records import EventSink, Outcome, Request, Scored, digest, evaluator_digest, only_finite, request_key
 from .budget import FREE, Budget, Limits, Price
 from .counts import Counts
 from .ledger import Entry, Ledger
@@ -301,7 +301,7 @@ class Driver:
             if name not in self._revivals.values():
                 self._revivals[self._watched(self._seats[name].worker.revive())] = name
         else:
-            self._core.answered(batch, outcomes, time.monotonic())
+            self._core.answered(batch, [only_finite(outcome) for outcome in outcomes], time.monotonic())
 
     def _revived(self, task: "asyncio.Task[None]") -> None:
         name = self._revivals.pop(task)

@@ -20,13 +20,14 @@ READING = (
 )  # fmt: skip
 """How replies of teams' agents are read."""
 EVALUATORS = {
-    "plait.models.evaluator:OptionScorer": ("evaluator", "executor", "decoder", "attention", "packing"),
+    "plait.models.evaluator:OptionScorer": ("evaluator", "executor", "decoder", "attention", "packing", "joint_tokens"),
     "plait.models.cut_scorer:CutScorer": (
         "cut_scorer", "cut_distill", "decoder_cut", "evaluator", "executor", "decoder", "attention", "packing",
+        "joint_tokens",
     ),
     "plait.models.host_generation:HostGeneration": (
         "host_generation", "generation", "generation_request", "generation_choice", "guided", "generation_kv",
-        "generation_step", "chat_template", "decoder", "attention",
+        "generation_step", "chat_template", "joint_tokens", "decoder", "attention",
     ),
     "plait.models.students:StudentTrainer": (
         "students", "distill", "images", "network", "inheritance", "../architecture_groups",

@@ -184,10 +184,11 @@ class _Session:
     def start(cls, spec: CoLaSpec, folder: RunFolder, model: LocalModel, events: Events) -> "_Session":
         """Open the ledger first, since it may refuse, then place the hosts."""
         ledger = opened_ledger(spec.run.ledger, folder)
-        scorer = ScorerSpec(model.model_hash, spec.dtype, spec.device, spec.bos)
+        files = text_hash(model.folder)
+        scorer = ScorerSpec(model.model_hash, spec.dtype, spec.device, spec.bos, files=files)
         # A folder is named by its path, so that a host on any node of this machine finds it.
         source = str(model.folder) if spec.model == "inline" else spec.model
-        files, gpus = text_hash(model.folder), 1.0 if spec.device == "cuda" else 0.0
+        gpus = 1.0 if spec.device == "cuda" else 0.0
         host = HostSpec(source, scorer, files, spec.run.cache_mb << 20, gpus=gpus)
         started = time.monotonic()
         workers = host_workers(host, spec.run.actors)
