@@ -1,21 +1,53 @@
 """Shared fixtures: one Ray cluster a session, the real model, tiny models of every family."""
 
+import getpass
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis.configuration
 import pytest
+from hypothesis import HealthCheck, settings
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 SHARED = ROOT.parent / "shared" / "data"
 
+# What tests start would otherwise compile the package anew in each process.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Property tests draw their examples from a fixed seed, so that a change fails or passes alike everywhere; `make full`
+# draws more, and others every time.
+settings.register_profile("ci", max_examples=20, deadline=None, derandomize=True, database=None)
+settings.register_profile(
+    "full", max_examples=300, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("ci")
+if not os.access(ROOT, os.W_OK):
+    hypothesis.configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / f"hypothesis-{getpass.getuser()}")
+
+NEEDS = {"ray_cluster": "ray", "smollm2": "weights", "plait": "e2e"}
+"""Marker of the tests that use a fixture, also through another one."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by what they need, and put files with a cluster first: they take longest, and share workers best."""
+    for item in items:
+        for fixture, marker in NEEDS.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(marker)
+    clustered = {item.path for item in items if item.get_closest_marker("ray")}
+    items.sort(key=lambda item: item.path not in clustered)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Run torch on one thread, as hosts do: the promise of equal bits is for one thread."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     import torch
 
     torch.set_num_threads(1)
@@ -26,9 +58,14 @@ def ray_cluster() -> Iterator[str]:
     """A real local cluster; its cores are slots, so that hosts of several models and counts fit."""
     import ray
 
+    # A folder of its own: /tmp/ray may be another user's. Its name is short, since sockets lie below it.
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    os.environ["RAY_TMPDIR"] = folder
     ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False, namespace="plait")
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
+    del os.environ["RAY_TMPDIR"]
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -64,8 +101,6 @@ def questions():
 @pytest.fixture(scope="session")
 def tiny_folder(smollm2, tmp_path_factory) -> Path:
     """A model of four random layers with the real tokenizer: runs in a moment."""
-    import shutil
-
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

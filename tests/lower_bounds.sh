@@ -23,7 +23,7 @@ project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
 for line in [*project["dependencies"], *project["optional-dependencies"]["postgres"]]:
     name, floor = re.match(r"([\w-]+(?:\[\w+\])?)>=([\w.]+)", line).groups()
     print(f"{name}=={tested['torch'] if name == 'torch' else floor}")
-for name in ("pytest", "pytest-timeout", "hypothesis", "jsonschema", "ruff", "fastapi", "uvicorn"):  # tools, none of them a dependency
+for name in ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "jsonschema", "ruff", "fastapi", "uvicorn"):  # tools, none of them a dependency
     print(f"{name}=={tested[name]}")
 END
 "$python" -m pip install --quiet --upgrade pip

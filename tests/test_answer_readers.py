@@ -3,7 +3,7 @@
 import ast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plait.agents.teams.matching import numbers_meant, same_number
 from plait.agents.teams.numerals import first_number
@@ -283,7 +283,6 @@ def written(draw):
     return f"{sign}{digits}", minus * whole
 
 
-@settings(deadline=None)
 @given(written(), BEFORE, UNITS)
 def test_numbers_are_read_as_they_are_written(number, before, unit):
     text, value = number
@@ -297,7 +296,6 @@ def test_numbers_are_read_as_they_are_written(number, before, unit):
     assert same_number(value, float(got)), said
 
 
-@settings(deadline=None)
 @given(
     st.integers(2, 9999),
     st.integers(2, 9999),
@@ -310,7 +308,6 @@ def test_two_numbers_are_no_answer(one, other, joined, said):
     assert read(said.format(joined.format(one, other)), NUMBER).value is None
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 9999),
     st.sampled_from(
@@ -428,7 +425,6 @@ def test_what_says_neither_clearly_is_no_truth_value(text):
     assert found.error
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(
         ["not not true", "never not true", "not false", "isn't false", "not untrue", "neither true nor false"]
@@ -537,7 +533,6 @@ def test_texts_of_options_that_hold_one_another(texts, text, label):
     assert chosen(text, texts) == label
 
 
-@settings(deadline=None)
 @given(
     st.permutations(range(3)),
     st.sampled_from(["{} or {}", "{} and {}", "{}/{}", "both {} and {}", "either {} or {}"]),
@@ -549,7 +544,6 @@ def test_two_options_are_no_choice(order, joined, said, by_text):
     assert chosen(said.format(joined.format(*names[:2]))) is None
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(range(3)),
     st.sampled_from(
@@ -596,7 +590,6 @@ def fenced(source, fence="```", tag="python", indent=""):
     return "\n".join(indent + line for line in lines)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(AROUND), max_size=4),
     st.booleans(),
@@ -674,7 +667,6 @@ THOUGHTS = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(REPLIES), st.sampled_from(TAGS), THOUGHTS)
 def test_thoughts_are_no_answer_and_a_thought_cut_off_leaves_none(asked, tags, thought):
     schema, reply = asked
@@ -691,7 +683,6 @@ def test_objects_are_read_outside_thoughts_with_tolerance_of_form():
     assert read_object('<think>{"block": "a"}') is None
 
 
-@settings(deadline=None)
 @given(st.text(max_size=120), st.sampled_from([NUMBER, BOOLEAN, WORD, CODE, VALUES, Schema(), options()[0]]))
 def test_no_reply_breaks_a_reader(text, schema):
     found = read(text, schema, Sought(choices=CITIES) if schema.kind == "option" else Sought())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from plait.architecture_edits import _USED, cleaned, fitted, pinned, removed, with_kernels
 from plait.architectures import WEIGHTED, Architecture, Layer, ShapeError
@@ -48,7 +48,6 @@ def test_clean_up_knows_every_field_of_a_layer():
     assert {*Layer.model_fields} == {"op", "name", "inputs", "block", "shortcut"} | known
 
 
-@settings(deadline=None)
 @given(architectures())
 def test_clean_up_is_idempotent_and_keeps_the_output_s_shape(arch):
     once = cleaned(arch)
@@ -57,7 +56,6 @@ def test_clean_up_is_idempotent_and_keeps_the_output_s_shape(arch):
     assert len(once.layers) <= len(arch.layers)
 
 
-@settings(deadline=None)
 @given(architectures(), st.data())
 def test_clean_up_after_removal_is_idempotent(arch, data):
     keep = data.draw(st.tuples(*(st.booleans() for _ in arch.layers)))
@@ -65,7 +63,6 @@ def test_clean_up_after_removal_is_idempotent(arch, data):
     assert cleaned(once).key == once.key
 
 
-@settings(deadline=None, max_examples=60)
 @given(architectures())
 def test_clean_up_does_not_change_what_a_network_computes(arch):
     """All but a norm of a norm and a sum of a layer with itself, which count as one: they are left out here."""
@@ -226,7 +223,6 @@ def test_removing_channels_that_a_sum_needs_is_told():
         removed(arch, [False] * len(arch.layers))
 
 
-@settings(deadline=None)
 @given(architectures(), st.data())
 def test_what_is_fitted_fits_and_keeps_what_was_wished(arch, data):
     wish = data.draw(st.tuples(*(st.booleans() for _ in arch.layers)))

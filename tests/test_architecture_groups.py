@@ -3,7 +3,7 @@
 import doctest
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plait import architecture_groups
 from plait.architecture_groups import Run, channel_groups, channel_origins, shrunk
@@ -28,7 +28,6 @@ def free(arch):
     return {group.name: group for group in channel_groups(arch) if not group.fixed}
 
 
-@settings(deadline=None)
 @given(architectures(), st.data())
 def test_any_widths_give_a_network_whose_shapes_work(arch, data):
     groups = channel_groups(arch)
@@ -43,13 +42,11 @@ def test_any_widths_give_a_network_whose_shapes_work(arch, data):
             assert group.step <= narrow.shapes[at][0] <= max(width, group.step) or group.fixed
 
 
-@settings(deadline=None)
 @given(architectures())
 def test_the_widths_at_hand_give_the_network_at_hand(arch):
     assert shrunk(arch, [group.width for group in channel_groups(arch)]) == arch
 
 
-@settings(deadline=None)
 @given(architectures())
 def test_every_layer_with_channels_of_its_own_is_in_one_group(arch):
     members = sorted(at for group in channel_groups(arch) for at in group.members)
@@ -62,7 +59,6 @@ def depthwise(arch, at):
     return layer.op == "conv" and layer.groups != 1 and layer.groups in (0, arch.arriving(at)[0])
 
 
-@settings(deadline=None)
 @given(architectures(), st.data())
 def test_runs_cover_every_channel_before_and_after_shrinking(arch, data):
     """The two together are what weights are sliced by: a run of the teacher's, and the same run of the student's."""

@@ -4,7 +4,7 @@ import doctest
 import pickle
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from plait import Architecture, architectures
 from plait.architectures import Layer, ShapeError
 from plait.errors import SpecError
@@ -22,7 +22,6 @@ def conv(out=4, *inputs, **settings):
 # -- text
 
 
-@settings(deadline=None)
 @given(random_architectures())
 def test_print_and_parse_are_inverse(arch):
     again = Architecture.parse(arch.key)

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plait.errors import SpecError
 from plait.orchestrator.study import BatchPlan, Strand, StrandRun
@@ -135,7 +135,6 @@ class TestPromotion:
         # 2 goes on at once: of three scored it is the best one, though 0 went before it.
         assert asked == ["0@0", "1@0", "0@1", "2@0", "2@1", "2@2", "3@0", "4@0", "5@0", "5@1"]
 
-    @settings(max_examples=60, deadline=None)
     @given(st.integers(0, 10**6), st.integers(1, 120), st.integers(2, 4), plans)
     def test_equals_the_rules_applied_to_the_whole_history(self, seed, budget, eta, plan):
         trials = play(Asha(Numbers(), budget, seed, SCHEDULE, eta), *plan)
@@ -193,7 +192,6 @@ class TestPromotion:
 
 
 class TestBudget:
-    @settings(max_examples=60, deadline=None)
     @given(st.integers(0, 10**6), st.integers(1, 150), st.integers(2, 4), plans)
     def test_spent_is_the_epochs_trained_and_the_end_leaves_nothing_payable(self, seed, budget, eta, plan):
         def within(search):
@@ -248,7 +246,6 @@ class TestBudget:
 
 
 class TestOrder:
-    @settings(max_examples=30, deadline=None)
     @given(st.integers(0, 10**6), st.integers(1, 4), st.integers(0, 8), st.integers(0, 10**6))
     def test_who_ends_first_decides_nothing(self, seed, ask, more, shuffle):
         """The study's program, given outcomes in any order, asks what it asks when they come in order."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plait.errors import SpecError
 from plait.orchestrator.study import BatchPlan, Strand, StrandRun
@@ -138,7 +138,6 @@ def test_tournaments_compare_scores_of_the_lowest_rung_alone():
     assert counts[1] // 2 - 1 <= counts[2] <= counts[1] // 2
 
 
-@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.integers(0, 6), st.integers(0, 10**6))
 def test_who_ends_first_decides_nothing(seed, ask, more, shuffle):
     def run(order):

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from plait.architectures import Architecture, Layer
 from plait.errors import SpecError, StoreError
 from plait.models.export import export, load_export, to_onnx
@@ -93,7 +93,6 @@ def test_a_network_comes_back_as_it_was(arch, tmp_path):
 
 
 @given(architectures())
-@settings(max_examples=40, deadline=None)
 def test_the_text_of_any_network_is_that_network_and_is_read_back(arch):
     network, x = build(arch, 0).eval(), images(arch)
     scope = {"__file__": "model.py", "__name__": "model"}

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from gate_runs import EDITS, answers, fresh, run, verdicts, world
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plait.errors import SpecError
 from plait.search.gate import (
@@ -212,7 +212,6 @@ def test_looks():
 
 
 @given(st.integers(9, 400))
-@settings(max_examples=60, deadline=None)
 def test_looks_grow_and_end_with_all_there_are(n):
     looks = THREE_LOOKS.looks(n)
     assert 1 <= looks[0] < looks[1] < looks[2] == min(n, 300)
@@ -330,7 +329,6 @@ class TestConfirmation:
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
-@settings(max_examples=100, deadline=None)
 def test_p_falls_with_wins_and_is_that_of_a_fair_coin(wins, losses):
     p = float(sign_p(wins, losses))
     assert p == pytest.approx(

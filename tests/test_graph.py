@@ -159,7 +159,6 @@ def test_all_ready_nodes_of_all_items_run_at_once(tmp_path):
     assert asyncio.run(scenario()) == 20
 
 
-@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 30), st.floats(0, 0.4))
 def test_order_delays_and_passing_faults_change_nothing(tmp_path_factory, calm, seed, window, faults):
     rng = random.Random(seed)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from plait.architecture_edits import cleaned, fitted, removed, with_kernels
 from plait.architecture_groups import channel_groups, channel_origins, shrunk
@@ -111,7 +111,6 @@ def test_without_its_dead_channels_a_network_computes_the_same(arch, how, dead):
 
 
 @given(architectures())
-@settings(max_examples=60, deadline=None)
 def test_any_network_computes_the_same_without_its_dead_channels(arch):
     gates = {source for at, layer in enumerate(arch.layers) if layer.op == "mul" for source in arch.sources[at]}
     layers = list(arch.layers)
@@ -129,7 +128,6 @@ def test_any_network_computes_the_same_without_its_dead_channels(arch):
 
 
 @given(architectures(), st.integers(2, 4))
-@settings(max_examples=40, deadline=None)
 def test_whatever_is_removed_and_shrunk_what_is_left_runs_and_keeps_its_name(arch, every):
     small = removed(arch, fitted(arch, [at % every > 0 for at in range(len(arch.layers))]))
     small = shrunk(small, halves(small))

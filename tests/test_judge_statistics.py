@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from plait.agents.judges.baselines import chance_range, length_bias, longer_wins, majority_class, random_judge
 from plait.agents.judges.calibration import calibration_error, fit_temperature, reliability, tempered
@@ -96,7 +96,6 @@ def test_an_agreement_bounds_what_is_missing():
     assert (found.bounds["accuracy"].worst, found.bounds["accuracy"].best) == (0.5, 0.75)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(verdict, label), min_size=2, max_size=6))
 def test_bounds_hold_every_way_the_missing_could_fall(pairs):
     verdicts, labels = zip(*pairs, strict=True)
@@ -307,7 +306,6 @@ def test_exchanging_the_answers_mirrors_a_stopped_vote(votes, rule):
     assert draw([mirrored(vote) for vote in votes], rule) == (calls, mirrored(found))
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(verdict, verdict), min_size=1, max_size=5), st.sampled_from(RULES))
 def test_the_exact_mean_is_that_of_all_orders(pairs, rule):
     from itertools import permutations
@@ -366,7 +364,6 @@ def common_errors(seed, items, judges, share, opposed=False):
     return np.where(shared[:, None], votes[:, :1] * sides, votes), truth
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 8), st.floats(0.1, 0.9), st.booleans())
 @example(1487, 2, 0.125, False)  # rho is below 0 without the copy, above it with the copy
 def test_duplicates_do_not_raise_what_a_panel_is_worth(seed, judges, share, opposed):
@@ -405,7 +402,6 @@ def test_a_copy_of_the_odd_one_out_raises_the_equal_weight_figure_alone():
     assert weighted[0] == pytest.approx(weighted[1])
 
 
-@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000))
 def test_the_order_of_the_judges_is_no_matter(seed):
     votes, truth = common_errors(seed, 120, 6, 0.5)
@@ -421,7 +417,6 @@ def test_the_order_of_the_judges_is_no_matter(seed):
         assert ours == pytest.approx(theirs, abs=1e-5), name
 
 
-@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000))
 def test_exchanging_the_answers_mirrors_the_panel(seed):
     votes, truth = common_errors(seed, 120, 5, 0.5)

@@ -4,7 +4,7 @@ import math
 from functools import lru_cache
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plait.architectures import Architecture, Layer
 from plait.errors import SpecError
@@ -67,7 +67,6 @@ COSTS = {"params": lambda arch: arch.params, "macs": lambda arch: arch.macs, "la
 
 
 class TestDraws:
-    @settings(max_examples=40, deadline=None)
     @given(
         st.sampled_from(NAMES), st.sampled_from(["params", "macs"]), st.floats(0, 1), st.booleans(),
         st.sampled_from([1, 4, 12]), st.integers(0, 10**6),
@@ -120,7 +119,6 @@ class TestDraws:
 
 
 class TestProjection:
-    @settings(max_examples=20, deadline=None)
     @given(st.sampled_from(NAMES), st.floats(0.02, 0.98), st.integers(0, 10**6))
     def test_it_takes_no_more_than_it_must(self, name, share, seed):
         """One step of the common factor more is past the limit, and what is within it comes back as it is."""
@@ -186,7 +184,6 @@ class TestUnits:
 
 
 class TestGenes:
-    @settings(max_examples=30, deadline=None)
     @given(st.sampled_from(NAMES), st.booleans(), st.integers(0, 10**6), st.floats(0.05, 1))
     def test_reading_a_network_back_leads_to_it_again(self, name, blocks, seed, share):
         teacher = teacher_of(name)
@@ -199,7 +196,6 @@ class TestGenes:
         if blocks:  # activations and pools have no names: where each is a choice of its own, reading is approximate
             assert again.key == arch.key
 
-    @settings(max_examples=30, deadline=None)
     @given(st.sampled_from([name for name in NAMES if name != "mlp:64-32"]), st.integers(0, 10**6))
     def test_decisions_survive_being_read(self, name, seed):
         space = NetworkSpace(teacher_of(name))

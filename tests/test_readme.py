@@ -23,7 +23,10 @@ def test_example_runs(index, tmp_path):
     assert done.stdout.strip()
 
 
+TEST = 'pytest -n 2 --dist loadfile -m "not slow and not postgres and not two_node"'
+
+
 def test_there_are_examples_and_the_test_command_is_the_makefiles():
     assert len(EXAMPLES) >= 2
-    assert 'pytest -m "not slow and not postgres and not two_node"' in (ROOT / "README.md").read_text()
-    assert 'pytest -m "not slow and not postgres and not two_node"' in (ROOT / "Makefile").read_text()
+    for name in ("README.md", "Makefile"):
+        assert TEST in (ROOT / name).read_text()

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plait import LayerPath
 from plait.decoder_cuts import DecoderSizes
@@ -163,7 +163,6 @@ def test_root_actions_under_polar_code(depth, count):
     assert len(list(space.edits(space.identity))) == count
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 5), st.integers(5, 12))
 def test_halving_keeps_the_better_part(seed, eta_less_one, width):
     eta = eta_less_one + 1

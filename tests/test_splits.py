@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plait.errors import SpecError
 from plait.search.gate import MEAN, THREE_LOOKS, sign
@@ -43,7 +43,6 @@ def test_shares_are_met_nearly_and_more_items_move_none():
 
 
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=60), st.integers(0, 5))
-@settings(max_examples=80, deadline=None)
 def test_a_repeated_question_never_falls_on_two_sides(kinds, seed):
     forms = ("What is {} + 1?", "what is  {} + 1 ?", "WHAT IS\n{} + 1?")
     questions = {f"q{i}": forms[i % 3].format(kind) for i, kind in enumerate(kinds)}

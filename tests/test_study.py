@@ -87,7 +87,6 @@ def undisturbed(tmp_path_factory):
     return told(run(tmp_path_factory.mktemp("calm"), [InlineWorker(Toy())]))
 
 
-@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.floats(0, 0.25), st.integers(1, 16), st.integers(1, 6))
 def test_order_delays_and_losses_change_nothing(tmp_path_factory, undisturbed, seed, count, losses, batch, window):
     rng, toy = random.Random(seed), Toy()

@@ -4,7 +4,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plait import Ledger
 from plait.agents.sandbox import Sandbox, SandboxModel, offered
@@ -102,7 +102,6 @@ def test_what_could_not_be_read_votes_for_nothing():
     assert (nobody.value, nobody.votes, nobody.text, nobody.unparsed) == (None, {}, "text None", 2)
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from([None, "a", "b", "c"]), max_size=9))
 def test_a_vote_counts_every_value_once_and_its_winner_has_most(values):
     vote = majority(values)

@@ -14,7 +14,7 @@ from random_teams import FIELDS, anything, careers, patches, plain
 
 NUMBER = {"kind": "number"}
 TEAM = plain()
-MANY = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def agent(name="new", **fields):

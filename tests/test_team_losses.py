@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 from conftest import SHARED
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plait import Ledger
 from plait.agents.sandbox import Sandbox, SandboxModel, offered
@@ -137,14 +137,12 @@ def test_a_long_answer_is_told_by_its_end():
     assert "[...]" in feedback
 
 
-@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e12, max_value=1e12))
 def test_a_number_equals_itself_as_it_is_written_and_differs_from_its_neighbours(value):
     assert matching.same_number(value, matching.number(repr(value)))
     assert not matching.same_number(value, value * (1 + 3e-6) + math.copysign(1e-8, value))
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_can_be_compared(text):
     for item in (NUMBER, OPTION, WORD, YES, VALUES):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plait.agents.teams.parsing import read
 from plait.teams import Schema
@@ -59,7 +59,6 @@ def test_answers_are_read_with_tolerance_of_form(schema, text, value):
     assert bool(found.error) == (value is None)
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.text(max_size=80), st.sampled_from([NUMBER, OPTIONS, WORDS, YES, WORD, CODE, VALUES, Schema()]))
 def test_no_answer_breaks_the_reader(text, schema):
     found = read(text, schema)

@@ -7,7 +7,7 @@ import pickle
 import networkx as nx
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plait.errors import SpecError, StoreError
 from plait.records import digest
@@ -162,7 +162,6 @@ def test_placeholders_are_found_as_they_stand(text, names):
     assert placeholders(text) == names
 
 
-@settings(deadline=None, max_examples=300)
 @given(st.lists(st.sampled_from(["{", "}", "{question}", "task", "input", "!", ":", "r", "[", "]", "."])).map("".join))
 def test_instructions_that_are_accepted_can_be_filled_in(text):
     team = one("number", instructions=text)
@@ -202,7 +201,6 @@ def test_layers_read_the_one_before_unless_told_otherwise():
 # -- files
 
 
-@settings(deadline=None)
 @given(st.text(), st.text(), st.sampled_from(["team.yaml", "team.json"]))
 def test_any_text_comes_back_from_a_file_as_it_was(tmp_path_factory, role, task, name):
     values = yaml.safe_load(PLAIN)
