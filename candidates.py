@@ -228,7 +228,8 @@ class JudgeNetwork(BaseModel):
     layers: Literal["all", "last"] = "all"
     """Which layers count."""
     tie_band: float = Field(default=0.0, ge=0)
-    """Differences up to this are ties: in score points of 1 to 10, or in probability."""
+    """Differences up to this are ties: in score points of 1 to 10, or in probability. Of letters, a largest mean
+    probability of neither (C) is a tie whatever the band."""
     hygiene: bool = False
     """Above the first layer: reviews without author, angle or score, and a word against following majorities."""
     stop: Literal["none", "lead", "lossless"] = "none"

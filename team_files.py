@@ -7,9 +7,10 @@ from pathlib import Path
 
 import yaml
 
-from .errors import SpecError, StoreError
+from .errors import DataError, SpecError, StoreError
 from .records import JSON
 from .teams import TeamSpec
+from .user_files import Unreadable, file_text, json_value, yaml_value
 
 
 def load_team(path: str | Path) -> TeamSpec:
@@ -21,11 +22,11 @@ def load_team(path: str | Path) -> TeamSpec:
     path = Path(path)
     read = _reader(path)
     try:
-        values = read(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise SpecError(str(path), type(error).__name__, "a readable team file") from error
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise SpecError(str(path), " ".join(str(error).split()), "a YAML or JSON file, as its name says") from error
+        values = read(file_text(path, str(path), "a readable team file, a YAML or JSON file as its name says"))
+    except DataError as error:
+        raise SpecError(error.where, error.got, error.expected) from error
+    except Unreadable as error:
+        raise SpecError(str(path), str(error), "a YAML or JSON file, as its name says") from error
     return TeamSpec.parse(values, str(path))
 
 
@@ -74,7 +75,7 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 
 def _reader(path: Path) -> Callable[[str], JSON]:
     if path.suffix == ".json":
-        return json.loads
+        return json_value
     if path.suffix in (".yaml", ".yml"):
-        return yaml.safe_load
+        return yaml_value
     raise SpecError("team file", str(path), "a name that ends in .yaml, .yml or .json")

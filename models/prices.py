@@ -9,15 +9,14 @@ price, and a money budget refuses it: an unknown price is not zero.
 """
 
 import datetime
-import json
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import SpecError
+from ..errors import DataError, SpecError
+from ..user_files import Unreadable, file_text, json_value, yaml_value
 from .chat import TokenPrice
 
 _Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
@@ -54,11 +53,12 @@ class PriceTable(BaseModel):
         """
         path = Path(file)
         try:
-            text = path.read_text(encoding="utf-8")
-            table = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            problem = " ".join(str(error).split())[:200]
-            raise SpecError(str(path), problem, "a YAML or JSON price table that can be read") from error
+            text = file_text(path, str(path), "a YAML or JSON price table that can be read")
+            table = json_value(text) if path.suffix == ".json" else yaml_value(text)
+        except DataError as error:
+            raise SpecError(error.where, error.got, error.expected) from error
+        except Unreadable as error:
+            raise SpecError(str(path), str(error)[:200], "a YAML or JSON price table that can be read") from error
         if not isinstance(table, dict):
             raise SpecError(str(path), type(table).__name__, "a table of model names and prices")
         return cls.parse(table, str(path))

@@ -1,17 +1,17 @@
-"""Files of JSON lines, and multiple-choice questions from them, checked before anything runs.
+"""Multiple-choice questions from files of JSON lines, checked before anything runs.
 
 Must not know models or methods.
 """
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..errors import DataError
+from ..user_files import json_rows, refuse_not_finite
 
 SHIPPED = "plait:questions"
 """Names the questions that come with Plait, wherever it is installed."""
@@ -34,48 +34,18 @@ class Question(BaseModel):
     answer: int = Field(ge=0, strict=True)
     """Index of the right choice, from 0."""
 
+    @field_validator("id", "question", "choices", mode="before")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        refuse_missing(value)
+        return value
+
     def item(self, template: str = TEMPLATE) -> dict[str, object]:
         """Return what an evaluator sees of it: prompt and options, and never the answer."""
         return {
             "prompt": template.replace("{question}", self.question),
             "options": [f" {choice}" for choice in self.choices],
         }
-
-
-def text_lines(path: Path, source: str) -> list[str]:
-    """Return the lines of a file; `source` is what errors call it.
-
-    Raises:
-        DataError: it is missing or not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON strings may hold U+2028
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(source, type(error).__name__, "a readable UTF-8 file of JSON lines") from error
-
-
-def json_rows(path: Path, source: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number, object) of each line that is not blank.
-
-    Raises:
-        DataError: the file cannot be read, or a line is no JSON object; the error names file and line.
-    """
-    for number, line in enumerate(text_lines(path, source), start=1):
-        if line.strip():
-            yield number, _object(line, f"{source}:{number}")
-
-
-def _object(line: str, where: str) -> dict[str, Any]:
-    loads: Callable[[str], Any] = json.loads
-    try:
-        values = loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(where, line[:60], f"a JSON object ({error.msg} at column {error.colno})") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
-        raise DataError(where, line[:60], "a JSON object of numbers and depth that can be read") from error
-    if not isinstance(values, dict):
-        raise DataError(where, line[:60], "a JSON object")
-    return values
 
 
 def load_questions(source: str | Path, limit: int | None = None) -> list[Question]:
@@ -92,10 +62,8 @@ def load_questions(source: str | Path, limit: int | None = None) -> list[Questio
     path = Path(str(files("plait") / "data" / "questions.jsonl")) if str(source) == SHIPPED else Path(source)
     questions: list[Question] = []
     seen: dict[str, int] = {}
-    for number, line in enumerate(text_lines(path, str(source)), start=1):
-        if not line.strip():
-            continue
-        question = _parse(line, f"{source}:{number}")
+    for number, row in json_rows(path, str(source)):
+        question = _parse(row, f"{source}:{number}")
         if question.id in seen:
             raise DataError(f"{source}:{number}: id", question.id, f"an id not used before (line {seen[question.id]})")
         seen[question.id] = number
@@ -105,11 +73,41 @@ def load_questions(source: str | Path, limit: int | None = None) -> list[Questio
     return questions[:limit]
 
 
-def _parse(line: str, where: str) -> Question:
+def given_questions(given: Sequence[Question | Mapping[str, Any]]) -> list[Question]:
+    """Return questions handed over in memory, checked as those of a file are; rows are counted from 1.
+
+    Raises:
+        DataError: a row is malformed or repeats an id.
+    """
+    questions: list[Question] = []
+    seen: dict[str, int] = {}
+    for number, row in enumerate(given, start=1):
+        where = f"cola.data: row {number}"
+        if not isinstance(row, Question | Mapping):
+            raise DataError(where, type(row).__name__, "a mapping of id, question, choices and answer")
+        question = _parse(row.model_dump() if isinstance(row, Question) else row, where)
+        if question.id in seen:
+            raise DataError(f"{where}: id", question.id, f"an id not used before (row {seen[question.id]})")
+        seen[question.id] = number
+        questions.append(question)
+    return questions
+
+
+def refuse_missing(value: object) -> None:
+    """Refuse NaN where a text belongs, also within a list: pandas writes what is missing so.
+
+    Raises:
+        ValueError: it is there.
+    """
     try:
-        question = Question.model_validate(json.loads(line))
-    except json.JSONDecodeError as error:
-        raise DataError(where, line[:60], f"a JSON object ({error.msg} at column {error.colno})") from error
+        refuse_not_finite(value)
+    except DataError as error:
+        raise ValueError(f"text, not {error.got}: leave out what is missing") from error
+
+
+def _parse(row: Mapping[str, Any], where: str) -> Question:
+    try:
+        question = Question.model_validate(row)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "row"
@@ -117,8 +115,12 @@ def _parse(line: str, where: str) -> Question:
         raise DataError(
             f"{where}: {place}",
             got,
-            "id, question, choices (two or more) and answer (an index); " + first["msg"].lower(),
+            "id, question, choices (two or more) and answer (an index); "
+            + first["msg"].removeprefix("Value error, ").lower(),
         ) from error
+    if len(set(question.choices)) < len(question.choices):
+        twice = next(choice for choice in question.choices if question.choices.count(choice) > 1)
+        raise DataError(f"{where}: choices", twice, "choices that differ: two equal ones have one probability")
     if question.answer >= len(question.choices):
         raise DataError(f"{where}: answer", question.answer, f"an index from 0 to {len(question.choices) - 1}")
     return question

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from ..errors import SpecError, nearest
+from ..errors import DataError, SpecError, nearest
+from ..user_files import Unreadable, file_text, yaml_value
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -36,11 +36,11 @@ def read_spec(path: Path) -> dict[str, Any]:
         SpecError: the file is missing, is not YAML, or holds no mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpecError(str(path), type(error).__name__, "a readable YAML file") from error
-    except yaml.YAMLError as error:
-        raise SpecError(str(path), str(error).replace("\n", " "), "a YAML file") from error
+        values = yaml_value(file_text(path, str(path), "a readable YAML file"))
+    except DataError as error:
+        raise SpecError(error.where, error.got, error.expected) from error
+    except Unreadable as error:
+        raise SpecError(str(path), str(error), "a YAML file, each key once") from error
     if not isinstance(values, dict):
         raise SpecError(str(path), type(values).__name__, "a mapping of spec keys to values")
     return values
@@ -67,8 +67,8 @@ def assignments(pairs: list[str]) -> dict[str, Any]:
             if not isinstance(place, dict):
                 raise SpecError("--set", pair, f"another key: {parent} was given a value of its own")
         try:
-            place[last] = yaml.safe_load(text)
-        except (yaml.YAMLError, RecursionError) as error:
+            place[last] = yaml_value(text)
+        except Unreadable as error:
             raise SpecError("--set", pair, "key=value, the value in YAML") from error
     return values
 

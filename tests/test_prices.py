@@ -66,7 +66,7 @@ def test_a_model_without_a_price_is_refused_in_one_line(table):
     [
         ("m: {prompt: -1, completion: 1}", r"m\.prompt: got -1"),
         ("m: {prompt: 1}", r"m\.completion: "),
-        ("m: {prompt: .inf, completion: 1}", r"m\.prompt: got inf"),
+        ("m: {prompt: .inf, completion: 1}", r"m: prompt is infinity"),
         ("m: {prompt: '1', completion: 1}", r"m\.prompt: got '1'"),
         ("m: {prompt: 1, completion: 1, chached: 1}", r"m\.chached: got 1"),
         ("m: 3", r"m: got 3"),

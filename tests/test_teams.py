@@ -236,7 +236,7 @@ def test_texts_of_several_lines_stay_readable_in_a_file():
     ("name", "content", "message"),
     [
         ("team.yaml", b"layers: [", "expected a YAML or JSON file"),
-        ("team.yaml", b"\xff\xfe\x00", "expected a YAML or JSON file"),
+        ("team.yaml", b"\xff\xfe\x00", "text in UTF-16"),
         ("team.json", b"layers: []", "expected a YAML or JSON file"),
         ("team.yaml", b"!!python/object/apply:os.getcwd []", "expected a YAML or JSON file"),
         ("team.yaml", b"[" * 5000, "expected a YAML or JSON file"),

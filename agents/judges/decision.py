@@ -11,7 +11,7 @@ from ...candidates import JudgeNetwork
 from .stopping import Lead, Lossless, Rule, Tally
 from .tasks import Opinion
 from .verdicts import Abstain, Label, Verdict
-from .votes import aggregate, margin_of_logprobs, margin_of_scores, merge_logprobs, merge_scores
+from .votes import aggregate, margin_of_logprobs, margin_of_scores, merge_logprobs, merge_scores, prefers_neither
 
 LEAST = 1e-12
 """Probability that a letter without any counts as, so that its logarithm exists."""
@@ -92,10 +92,11 @@ class Decision(_Frozen):
 
 def decide(ballots: Ballots, network: JudgeNetwork) -> Decision:
     """Return the network's decision on the ballots that there are."""
-    layers = [
-        [_margin([b for b in ballots.cast if (b.layer, b.neuron) == (layer, neuron)]) for neuron in neurons]
+    by_neuron = [
+        [[b for b in ballots.cast if (b.layer, b.neuron) == (layer, neuron)] for neuron in neurons]
         for layer, neurons in _neurons(ballots.cast).items()
     ]
+    layers = [[_margin(orders) for orders in layer] for layer in by_neuron]
     stops, heard = network.stop != "none", ballots.heard
     counted = [b for b in ballots.cast if not stops or (b.layer, b.neuron) in heard]
     votes = Counter(_vote(ballot, network) for ballot in counted)
@@ -104,7 +105,8 @@ def decide(ballots: Ballots, network: JudgeNetwork) -> Decision:
     if stops:  # each order a vote, as the stopping rule counted them
         verdict = Tally(*counts).verdict
     elif layers:
-        verdict = aggregate(layers, network.pool, network.layers, network.tie_band)
+        chances = [[_chances(orders) for orders in layer] for layer in by_neuron]
+        verdict = aggregate(layers, network.pool, network.layers, network.tie_band, chances)
     else:
         verdict = Abstain("no neuron answered")
     margins = [margin for layer in layers for margin in layer if margin is not None]
@@ -147,6 +149,27 @@ def _margin(orders: Sequence[Ballot]) -> float | None:
     if one.tie is not None and two.tie is not None:
         return margin_of_logprobs(merge_logprobs(_logs(one), _logs(two)))
     return margin_of_scores(merge_scores((one.first, one.second), (two.first, two.second)))
+
+
+def _chances(orders: Sequence[Ballot]) -> list[float] | None:
+    """Return a neuron's probabilities of model1, model2 and neither, its orders merged; None of scores."""
+    by_order = {ballot.order: ballot for ballot in orders}
+    one, two = by_order.get("12"), by_order.get("21")
+    if one is None or two is None or one.tie is None or two.tie is None:
+        return None
+    merged = merge_logprobs(_logs(one), _logs(two))
+    return None if merged is None else [math.exp(part) for part in merged]
+
+
+def holds_neither(cast: Sequence[Ballot]) -> bool:
+    """Return whether the neurons that answered in both orders hold neither answer likeliest, in the mean."""
+    merged = []
+    for layer, neurons in _neurons(cast).items():
+        for neuron in neurons:
+            orders = [ballot for ballot in cast if (ballot.layer, ballot.neuron) == (layer, neuron)]
+            if len({ballot.order for ballot in orders}) == 2:
+                merged.append(_chances(orders))
+    return prefers_neither(merged)
 
 
 def _logs(ballot: Ballot) -> list[float]:

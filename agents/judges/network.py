@@ -201,7 +201,7 @@ class Decide(Free):
     network: JudgeNetwork
     final: bool = True
     name: ClassVar[str] = "judge-decision"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     output: ClassVar[type[BaseModel]] = Decision
 
     @property

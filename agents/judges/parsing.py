@@ -15,6 +15,7 @@ _SCORE = re.compile(
     rf"^[\s>*_`#\-\u2022]*score\s+(?:of|for)\s+(?:the\s+)?assistant\s+([12])[\s*_`]*[:=\u2013-]{_NUMBER}$",
     re.IGNORECASE,
 )
+_DENIED = re.compile(r"\b(?:not|no|never|neither|nor|cannot|between|instead|unless|or)\b|n['\u2019]t\b", re.IGNORECASE)
 _BARE = re.compile(r"(?<![\d.])\d+(?:\.\d+)?")
 LOWEST, HIGHEST = 1.0, 10.0
 
@@ -39,7 +40,12 @@ def scores(reply: str, material: Sequence[str]) -> tuple[float, float] | None:
 
 
 def pair(reply: str) -> tuple[float, float] | None:
-    """Return two bare numbers, as the repair call asks for them; None where there are not exactly two."""
+    """Return two bare numbers, as the repair call asks for them; None where there are not exactly two.
+
+    Nor where a word denies them or offers a choice: "not 8 but 2" holds two numbers and no two scores.
+    """
+    if _DENIED.search(reply):
+        return None
     numbers = [float(number) for number in _BARE.findall(re.sub(r"assistant\s+[12]", "", reply, flags=re.IGNORECASE))]
     if len(numbers) != 2 or not all(LOWEST <= number <= HIGHEST for number in numbers):
         return None

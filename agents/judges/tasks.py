@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from ...graphs import Upper
 from ...models.chat import CallFailed, ChatModel, Message, Sampling
 from ...records import JSON
+from ..thoughts import spoken
 from .parsing import angles as read_angles
 from .parsing import pair, scores
 from .wording import LABELS, Review, Wording
@@ -77,7 +78,7 @@ class NameAngles:
     family: str
     limit: int | None = None
     name: ClassVar[str] = "judge-angles"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     output: ClassVar[type[BaseModel]] = Angles
     sampling: ClassVar[Sampling] = Sampling(max_tokens=512)
 
@@ -90,7 +91,7 @@ class NameAngles:
         """Return the angles; the fallback where none can be read."""
         reply = await model.generate(self._messages(given), self.sampling)
         material = (given.query, given.first, given.second)
-        names = read_angles(reply.text, self.wording.family(self.family)["close"], material)[: self.limit]
+        names = read_angles(spoken(reply.text).text, self.wording.family(self.family)["close"], material)[: self.limit]
         return Angles(names=tuple(names or FALLBACK), fallback=not names)
 
     async def upper(self, given: Pair, model: ChatModel) -> Upper:
@@ -111,7 +112,7 @@ class WriteReview:
     temperature: float = 0.0
     max_tokens: int = 512
     name: ClassVar[str] = "judge-review"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     output: ClassVar[type[BaseModel]] = Opinion
     repair_tokens: ClassVar[int] = 8
 
@@ -132,17 +133,24 @@ class WriteReview:
         messages = self._messages(given)
         drawn = seed if self.temperature else None
         reply = await model.generate(messages, Sampling(self.temperature, max_tokens=self.max_tokens, seed=drawn))
-        found = scores(reply.text, (given.pair.query, given.pair.first, given.pair.second))
+        review = spoken(reply.text)
+        thought = review.text != reply.text.strip()
+        if review.cut:
+            raise CallFailed("Truncated", "the review ended within its thoughts")
+        found = scores(review.text, (given.pair.query, given.pair.first, given.pair.second))
         if found is not None:
-            return Opinion(first=found[0], second=found[1], text=reply.text)
-        said: Message = {"role": "assistant", "content": reply.text}
+            return Opinion(first=found[0], second=found[1], text=review.text)
+        if thought and reply.finish == "length":
+            raise CallFailed("Truncated", "the review was cut after its thoughts, before its scores")
+        said: Message = {"role": "assistant", "content": review.text}
         repaired = await model.generate(
             [*messages, said, self.wording.repair(self.family)], Sampling(max_tokens=self.repair_tokens)
         )
-        found = pair(repaired.text)
+        mended = spoken(repaired.text)
+        found = None if mended.cut else pair(mended.text)
         if found is None:
-            raise CallFailed("Unparsable", f"no two scores in {reply.text[-60:]!r}, nor in {repaired.text[:40]!r}")
-        return Opinion(first=found[0], second=found[1], text=reply.text, via="repair")
+            raise CallFailed("Unparsable", f"no two scores in {review.text[-60:]!r}, nor in {repaired.text[:40]!r}")
+        return Opinion(first=found[0], second=found[1], text=review.text, via="repair")
 
     async def upper(self, given: Question, model: ChatModel) -> Upper:
         """Return the price of a review and its repair."""

@@ -22,6 +22,9 @@ Scores: TypeAlias = tuple[float, float]
 Margins: TypeAlias = Sequence[Sequence[float | None]]
 """[layers][neurons]."""
 
+Chances: TypeAlias = Sequence[Sequence[Sequence[float] | None]]
+"""[layers][neurons], each the probabilities of model1, model2 and neither; None where scores were given."""
+
 How = Literal["mean", "vote"]
 Over = Literal["last", "all"]
 
@@ -76,6 +79,18 @@ def margin_of_logprobs(logprobs: Floats | None) -> float | None:
     return None if logprobs is None else float(np.exp(logprobs[0]) - np.exp(logprobs[1]))
 
 
+def prefers_neither(chances: Sequence[Sequence[float] | None]) -> bool:
+    """Return whether `neither` has the largest mean probability; False where a neuron gave scores instead.
+
+    A margin is a difference of the other two and says nothing of it: of .011, .009 and .98 it is .002.
+    """
+    known = [one for one in chances if one is not None]
+    if not known or len(known) < len(chances):
+        return False
+    first, second, neither = np.asarray(known, dtype=float).mean(0)
+    return bool(neither > max(first, second))
+
+
 def verdict_of(margin: float | None, band: float = 0.0) -> Verdict:
     """Return the verdict of a margin: a tie within `band` of 0, the ends included."""
     if margin is None:
@@ -83,14 +98,17 @@ def verdict_of(margin: float | None, band: float = 0.0) -> Verdict:
     return "tie" if abs(margin) <= band else "model1" if margin > 0 else "model2"
 
 
-def aggregate(layers: Margins, how: How = "mean", over: Over = "all", band: float = 0.0) -> Verdict:
-    """Return the network's verdict.
+def aggregate(
+    layers: Margins, how: How = "mean", over: Over = "all", band: float = 0.0, chances: Chances | None = None
+) -> Verdict:
+    """Return the network's verdict: a tie where neither is likeliest, else that of the margins.
 
     Args:
         layers: Margins, layer by layer.
         how: `mean`: verdict of the mean margin. `vote`: plurality of the neurons' verdicts.
         over: Neurons of the last layer, or of all layers.
-        band: Tie band of the mean, or of each neuron that votes.
+        band: Tie band of the mean, or of each neuron that votes; of those that do not prefer neither.
+        chances: Of letters, in the shape of `layers`.
 
     Returns:
         A verdict, or an abstention when none of those neurons answered.
@@ -103,13 +121,18 @@ def aggregate(layers: Margins, how: How = "mean", over: Over = "all", band: floa
     """
     if not layers:
         raise SpecError("layers", 0, "1 or more")
-    asked = layers[-1] if over == "last" else [margin for layer in layers for margin in layer]
-    answered = [margin for margin in asked if margin is not None]
+    shares = chances if chances is not None else [[None] * len(layer) for layer in layers]
+    used = slice(-1, None) if over == "last" else slice(None)
+    asked = [pair for margins, parts in zip(layers[used], shares[used], strict=True)
+             for pair in zip(margins, parts, strict=True)]  # fmt: skip
+    answered = [(margin, parts) for margin, parts in asked if margin is not None]
     if not answered:
         return Abstain("no neuron answered in both orders")
     if how == "mean":
-        return verdict_of(float(np.mean(answered)), band)
-    return plurality([verdict_of(margin, band) for margin in answered])
+        if prefers_neither([parts for _, parts in answered]):
+            return "tie"
+        return verdict_of(float(np.mean([margin for margin, _ in answered])), band)
+    return plurality(["tie" if prefers_neither([parts]) else verdict_of(margin, band) for margin, parts in answered])
 
 
 def plurality(votes: Sequence[Verdict]) -> Verdict:

@@ -14,12 +14,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from jinja2 import TemplateError
 
 from ...errors import SpecError, nearest
 from ...models.chat import Message
 from ...records import digest
+from ...user_files import Unreadable, yaml_value
 from ..templates import Templates
 
 FILES = ("system", "material", "roles", "judge", "reviews", "labels", "prefill", "repair")
@@ -92,9 +92,9 @@ class Wording(Templates):
         """What each task family calls its things."""
         where = "prompts: families.yaml"
         try:
-            families = yaml.safe_load(self._texts["families.yaml"])
-        except (yaml.YAMLError, RecursionError) as error:
-            raise SpecError(where, " ".join(str(error).split()), "a YAML file") from error
+            families = yaml_value(self._texts["families.yaml"])
+        except Unreadable as error:
+            raise SpecError(where, str(error), "a YAML file, each key once") from error
         if not isinstance(families, dict):
             raise SpecError(where, type(families).__name__, "a mapping of families by name")
         for name, family in families.items():

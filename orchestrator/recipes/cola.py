@@ -19,7 +19,7 @@ from ...records import JSON, Outcome, Scored, Trial
 from ..budget import Budget, Limits
 from ..cluster import check_address
 from ..counts import Counts
-from ..data import Question, load_questions
+from ..data import Question, given_questions, load_questions
 from ..driver import budget_of, summed
 from ..events import Events
 from ..hosts import HostWorker, ScorerIdentity, host_workers
@@ -74,7 +74,7 @@ class CoLa(MethodRun):
         if data is None or isinstance(data, str | Path):
             self.questions = load_questions(self.spec.data, self.spec.limit)
         else:
-            self.questions = [Question.model_validate(question) for question in data][: self.spec.limit]
+            self.questions = given_questions(data)[: self.spec.limit]
 
     def plan(self) -> dict[str, JSON]:
         """Return what the run would ask for at most, without running anything."""

@@ -1,6 +1,5 @@
 """Text for short distillation: read, split by passage, cut into windows of tokens. Knows no search."""
 
-import json
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from ...errors import DataError
 from ...models.cut_distill import windows
 from ...records import JSON, generator
+from ...user_files import file_text, json_object
 from .compress_decoder_spec import CompressDecoderSpec
 
 SHARES = {"test": 0.2, "validation": 0.1}
@@ -48,10 +48,7 @@ def load_passages(sources: Sequence[str], kind: Kind) -> list[Passage]:
 
 
 def _read(path: Path, name: str, kind: Kind) -> Iterator[Passage]:
-    try:
-        whole = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(str(path), type(error).__name__, "a readable UTF-8 file of text or of JSON lines") from error
+    whole = file_text(path, str(path), "a readable UTF-8 file of text or of JSON lines")
     if path.suffix != ".jsonl":
         pieces = [piece.strip() for piece in whole.split("\n\n")]
         yield from (Passage(text=piece, source=path.name, kind=kind) for piece in pieces if piece)
@@ -62,13 +59,13 @@ def _read(path: Path, name: str, kind: Kind) -> Iterator[Passage]:
 
 
 def _passage(line: str, where: str, name: str, like: Passage) -> Passage:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(where, line[:60], "a JSON object") from error
-    field = name or next((known for known in ("text", "question") if isinstance(row, dict) and known in row), "text")
-    value = row.get(field) if isinstance(row, dict) else None
-    text = " ".join(map(str, value)) if isinstance(value, list) else value
+    row = json_object(line, where)
+    field = name or next((known for known in ("text", "question") if known in row), "text")
+    value = row.get(field)
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        text: object = " ".join(value)
+    else:
+        text = value
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"{where}: {field}", value, "a text, or FILE#FIELD that names the field")
     own = {key: row[key] for key in ("source", "kind") if key in row} if "kind" in row else {}

@@ -87,6 +87,7 @@ class Judge(MethodRun):
             self.wording.family(network.family)
         self._given = None if data is None or isinstance(data, str | Path) else data
         self._pairs: list[Pair] | None = None
+        self._notes: list[str] = []
         self._live: Comparing | None = None
         self._opening = Lock()
 
@@ -95,9 +96,9 @@ class Judge(MethodRun):
         """The items, read and checked when first asked for."""
         if self._pairs is None:
             if self._given is None:
-                self._pairs = load_pairs(self.spec.data, self.spec.limit, self.spec.labels)
+                self._pairs = load_pairs(self.spec.data, self.spec.limit, self.spec.labels, self._notes)
             else:
-                self._pairs = given_pairs(self._given, self.spec.limit, self.spec.labels)
+                self._pairs = given_pairs(self._given, self.spec.limit, self.spec.labels, self._notes)
         return self._pairs
 
     @classmethod
@@ -124,6 +125,8 @@ class Judge(MethodRun):
         pairs, models = self.pairs, self._named()
         resolved, ready = self._resolved(models), self._ready(models)
         with self._opened(out, address, resolved=resolved, rows=pairs, cpus=self._cpus(models)) as folder:
+            for note in self._notes:
+                self._events("note", {"note": note})
             ledger = opened_ledger(self.spec.run.ledger, folder)
             try:
                 rows, told, budget = self._judge(folder, ledger, models, pairs, ready)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ...agents.judges.baselines import longer_wins, majority_class, random_judge
-from ...agents.judges.decision import Ballots, decide
+from ...agents.judges.decision import Ballots, decide, holds_neither
 from ...agents.judges.metrics import METRICS, agreement, crossed, items_to_show, paired_difference
 from ...agents.judges.panel import FEWEST_LABELS
 from ...agents.judges.verdicts import LABELS, Abstain, Label, Verdict
@@ -47,7 +47,7 @@ def _fitted(
     """Return what the slice was used for: a tie band, log-odds weights; and Dawid-Skene, which needs no label."""
     entries: list[_Entry] = []
     about: dict[str, Any] = {"labels": len(fitted_on), "needed": FEWEST_LABELS, "band": None, "panel": None}
-    known = [row for row in fitted_on if row.network.margin is not None]
+    known = [r for r in fitted_on if r.network.margin is not None and not holds_neither(r.network.ballots)]
     if len(known) >= FEWEST_LABELS and "tie" in labels_of(known):  # without ties there is no band to find
         band = fit_band([row.network.margin or 0.0 for row in known], labels_of(known))
         about["band"] = round(band, 6)
@@ -68,7 +68,9 @@ def _fitted(
 
 def _banded(row: ItemVerdict, band: float) -> Verdict:
     found = row.network.as_verdict
-    return found if isinstance(found, Abstain) else verdict_of(row.network.margin, band)
+    if isinstance(found, Abstain):
+        return found
+    return "tie" if holds_neither(row.network.ballots) else verdict_of(row.network.margin, band)
 
 
 def _simpler(rows: Sequence[ItemVerdict], panel: Panel | None, network: JudgeNetwork) -> list[_Entry]:

@@ -13,6 +13,7 @@ from typing import Any
 from scipy import stats
 
 from ...agents.judges.baselines import length_bias, longer_wins
+from ...agents.judges.decision import Ballot
 from ...agents.judges.metrics import items_for_width
 from ...agents.judges.position import consistency, position_effect
 from ...agents.judges.verdicts import LABELS, Abstain, Verdict, decode
@@ -146,7 +147,16 @@ def _in_order(outcome: Outcome, order: str, network: JudgeNetwork) -> Verdict:
         return Abstain(outcome.reason or "NotAnswered")
     if network.stop != "none":
         return plurality([vote_of(ballot) for ballot in cast])
-    return aggregate([[ballot.margin for ballot in cast]], network.pool, "all", network.tie_band)
+    chances = [_unswapped(ballot) for ballot in cast]
+    return aggregate([[ballot.margin for ballot in cast]], network.pool, "all", network.tie_band, [chances])
+
+
+def _unswapped(ballot: Ballot) -> tuple[float, float, float] | None:
+    """Return a letter ballot's probabilities of model1, model2 and neither; None of scores."""
+    if ballot.tie is None:
+        return None
+    first, second = (ballot.first, ballot.second) if ballot.order == "12" else (ballot.second, ballot.first)
+    return first, second, ballot.tie
 
 
 def _neurons_position(rows: Sequence[ItemVerdict]) -> JSON:

@@ -165,14 +165,15 @@ def _array(rows: Sequence[ItemVerdict], keys: Sequence[Key], by: By) -> Floats:
 
 
 def _merged(rows: Sequence[ItemVerdict], keys: Sequence[Key], by: By) -> Floats:
-    """Return the sign of each neuron's margin, both orders together, without a tie band."""
+    """Return each neuron's verdict, both orders together, without a tie band."""
     codes = np.full((len(rows), len(keys)), np.nan)
     for place, row in enumerate(rows):
         layer, numbers = first_layer(row.network), {key: n for n, key in _places(row.network, by).items()}
         for column, key in enumerate(keys):
             own = [b for b in row.network.ballots if b.layer == layer and b.neuron == numbers.get(key)]
-            margin = decide(Ballots(cast=tuple(own), expected=2), PLAIN).margin
-            codes[place, column] = np.nan if margin is None else np.sign(margin)
+            decision = decide(Ballots(cast=tuple(own), expected=2), PLAIN)
+            heard = decision.margin is not None and decision.label is not None
+            codes[place, column] = CODES[decision.label] if heard and decision.label else np.nan
     return codes
 
 

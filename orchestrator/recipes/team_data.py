@@ -13,7 +13,7 @@ from typing import Any
 from ...agents.teams.items import TaskItem, task_item
 from ...errors import DataError, SpecError
 from ...records import digest, generator
-from ..data import json_rows
+from ...user_files import json_rows
 from .team_sets import set_item, with_options
 
 SHIPPED = ("code", "numbers", "options", "words", "booleans", "values", "writing")
