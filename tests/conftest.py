@@ -1,6 +1,5 @@
 """Shared fixtures: one Ray cluster a session, the real model, tiny models of every family."""
 
-import getpass
 import os
 import shutil
 import sys
@@ -28,7 +27,7 @@ settings.register_profile(
 )
 settings.load_profile("ci")
 if not os.access(ROOT, os.W_OK):
-    hypothesis.configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / f"hypothesis-{getpass.getuser()}")
+    hypothesis.configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / f"hypothesis-{os.getuid()}")
 
 NEEDS = {"ray_cluster": "ray", "smollm2": "weights", "plait": "e2e"}
 """Marker of the tests that use a fixture, also through another one."""

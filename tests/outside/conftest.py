@@ -27,6 +27,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         error = call.excinfo
         why = f"{error.typename}: {error.value}".splitlines()[0][:200] if error is not None else ""
         line = {"row": row.args[0], "test": item.nodeid, "when": report.when, "outcome": report.outcome, "why": why}
+        if error is not None:  # where it was raised tells a traceback of ours from a name that a test lacks
+            line |= {"where": str(error.traceback[-1].path), "text": str(error.value)[:4000]}
         with Path(place).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
     return report
