@@ -183,8 +183,9 @@ def load_scorer(folder: Path | str, model_hash: str, data: CutData, how: Distill
 
     More threads would change last bits, and workers would fight over the cores.
     """
-    from transformers import AutoTokenizer
+    from .loading import load_tokenizer
 
     torch.set_num_threads(1)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return CutScorer(load_model(folder), tokenizer, model_hash, data, how)
+    model = load_model(folder)
+    tokenizer = load_tokenizer(folder, model.config.vocab_size)
+    return CutScorer(model, tokenizer, model_hash, data, how)

@@ -17,14 +17,12 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from ..errors import NotFinite, SourceError, SpecError
+from ..errors import NotFinite, SpecError
 from .attention import NAME, KVStore, Span
+from .families import FAMILIES, switches
 
 Dtype = Literal["float32", "bfloat16"]
 KVMode = Literal["slot", "shared"]
-
-FAMILIES = ("llama", "qwen2", "qwen3", "gemma3_text", "olmoe")
-"""Values of `model_type` whose layer paths are proven exact by tests."""
 
 MIN_ROWS = 16
 """Rows in every matrix product: below 16 a row's bits depend on how many there are (torch on CPU, one thread)."""
@@ -43,6 +41,8 @@ class LayeredDecoder:
         config = model.config
         if config.model_type not in FAMILIES:
             raise SpecError("model family", config.model_type, f"one of {', '.join(FAMILIES)}")
+        for problem in switches(config):
+            raise SpecError(f"{config.model_type} config: {problem.name}", problem.got, problem.expected)
         model.eval().requires_grad_(False)
         config._attn_implementation = NAME  # the layers look the function up here, at each call
         self._model, self._min_rows = model, min_rows
@@ -65,18 +65,12 @@ class LayeredDecoder:
         """Load a folder of config.json and safetensors; on CPU the weights stay mapped from the file.
 
         Raises:
-            SourceError: the folder holds no model that transformers can load.
-            SpecError: the model's family is not supported.
+            SourceError: the folder holds no model that transformers can load, its family or a switch of its config
+                is not supported, or config and weights do not fit together.
         """
-        from transformers import AutoModelForCausalLM
+        from .loading import load_causal
 
-        try:
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=getattr(torch, dtype), attn_implementation="sdpa", local_files_only=True
-            )
-        except (OSError, ValueError) as error:
-            raise SourceError(str(folder), f"not a model that transformers can load ({error})") from error
-        return cls(torch.nn.Module.to(model, device), min_rows=min_rows)
+        return cls(torch.nn.Module.to(load_causal(folder, dtype), device), min_rows=min_rows)
 
     @property
     def row_independent(self) -> bool:

@@ -47,18 +47,12 @@ def load_model(folder: Path | str) -> Any:
     """Load a decoder in float32 from a folder, as transformers runs it.
 
     Raises:
-        SourceError: the folder holds no model that transformers can load.
+        SourceError: the folder holds no model that transformers can load, or config and weights do not fit together.
         SpecError: its blocks have no gated feed-forward layer to narrow.
     """
-    from transformers import AutoModelForCausalLM, logging
+    from .loading import load_causal
 
-    logging.disable_progress_bar()
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True
-        )
-    except (OSError, ValueError) as error:
-        raise SourceError(str(folder), f"not a model that transformers can load ({error})") from error
+    model = load_causal(folder, "float32")
     sizes_of(model)
     return model.eval().requires_grad_(False)
 
@@ -194,20 +188,27 @@ def load_cut(folder: Path) -> Any:
     if not (folder / CUT_FILE).exists():
         return load_model(folder)
     from safetensors.torch import load_file
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
+    from .families import check_family
+    from .loading import json_object, read_config, stored_tensors, weight_files
+
+    config = check_family(read_config(folder, str(folder)), str(folder))
+    files = weight_files(folder, str(folder))
+    stored_tensors(folder, str(folder))
     try:
-        widths = json.loads((folder / CUT_FILE).read_text())["widths"]
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
+        widths = json_object(folder / CUT_FILE, str(folder))["widths"]
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
         for layer, width in zip(model.model.layers, widths, strict=True):
             for part, rows in ((layer.mlp.gate_proj, True), (layer.mlp.up_proj, True), (layer.mlp.down_proj, False)):
                 _narrow(part, torch.arange(width), rows=rows)
         weights: dict[str, Tensor] = {}
-        for file in sorted(folder.glob("*.safetensors")):
+        for file in files:
             weights.update(load_file(file))
         missing, unexpected = model.load_state_dict(weights, strict=False)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise SourceError(str(folder), f"not a cut decoder whose files fit together ({error})") from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SourceError(str(folder), f"not a cut decoder whose files fit together ({reason})") from error
     tied = set(getattr(model, "_tied_weights_keys", None) or ()) if model.config.tie_word_embeddings else set()
     if unexpected or set(missing) - tied:
         raise SourceError(str(folder), f"weights do not match the config: {sorted({*unexpected, *missing})[:3]}")

@@ -65,10 +65,10 @@ class OptionScorer:
     @classmethod
     def load(cls, folder: Path | str, spec: ScorerSpec, cache_bytes: int = 1 << 30) -> "OptionScorer":
         """Load model and tokenizer from a folder of config.json, safetensors and tokenizer files."""
-        from transformers import AutoTokenizer
+        from .loading import load_tokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        return cls(LayeredDecoder.load(folder, spec.dtype, spec.device), tokenizer, spec, cache_bytes)
+        decoder = LayeredDecoder.load(folder, spec.dtype, spec.device)
+        return cls(decoder, load_tokenizer(folder, decoder.vocabulary), spec, cache_bytes)
 
     @property
     def spec(self) -> JSON:

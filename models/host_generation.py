@@ -56,9 +56,9 @@ class HostGeneration:
     @classmethod
     def load(cls, folder: Path, decoder: LayeredDecoder, thread: Executor, cache_bytes: int) -> "HostGeneration":
         """Read the tokenizer that lies beside the model's weights."""
-        from transformers import AutoTokenizer
+        from .loading import load_tokenizer
 
-        return cls(decoder, AutoTokenizer.from_pretrained(folder, local_files_only=True), thread, cache_bytes)
+        return cls(decoder, load_tokenizer(folder, decoder.vocabulary), thread, cache_bytes)
 
     @property
     def busy(self) -> bool:

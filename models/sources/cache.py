@@ -6,6 +6,7 @@ A pull builds its model in a temporary folder and renames it into place as its l
 
 import errno
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from hashlib import file_digest
 from pathlib import Path
 
-from ...errors import SourceError
+from ...errors import OfflineError, SourceError, StoreError
 from ...records import JSON, digest
 from .source import Source, parse_source
 
@@ -23,6 +24,12 @@ Progress = Callable[[str, int, int], None]
 """Called with a stage, what of it is done, and of how much (0: not known)."""
 
 MANIFEST = "plait.json"
+
+STAMP = "checked.json"
+"""Beside the manifest of a kept model: which checks it passed, and which file of the user's it was made of."""
+
+CHECKS = 1
+"""Raise it when `describe` or the reading of GGUF refuses more: models that are kept are then looked at again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +74,18 @@ def ensure(source: str, *, progress: Progress | None = None) -> LocalModel:
     Safe from many processes: one pulls, the others wait and find it.
 
     Raises:
-        SourceError: the source is unknown, holds no safetensors or GGUF, has another hash, or the disk is full.
+        SourceError: the source is unknown, of no supported family, holds no safetensors or GGUF, its parts do not fit
+            together, it has another hash, or the disk is full.
         OfflineError: it must be fetched and cannot be.
+        StoreError: Plait's cache cannot be written.
     """
     where = parse_source(source)
-    found = _find(where)
-    if found is not None:
-        return found
-    with locked(where.slug):
-        return _find(where) or _pull(where, progress or (lambda stage, done, total: None))
+    with one_line(source):
+        found = _find(where)
+        if found is not None:
+            return found
+        with locked(where.slug):
+            return _find(where) or _pull(where, progress or (lambda stage, done, total: None))
 
 
 def list_models() -> list[LocalModel]:
@@ -88,9 +98,10 @@ def show_model(source: str) -> LocalModel:
     """Return what is known of a model that is here.
 
     Raises:
-        SourceError: it is not here; the error says how to pull it.
+        SourceError: it is not here; the error says how to pull it. Or it is a folder that is refused.
     """
-    found = _find(parse_source(source))
+    with one_line(source):
+        found = _find(parse_source(source))
     if found is None:
         raise SourceError(source, f"not in the cache; fetch it with: plait models pull {source}")
     return found
@@ -98,12 +109,40 @@ def show_model(source: str) -> LocalModel:
 
 def remove_model(source: str) -> LocalModel:
     """Remove a model from the cache and return what it was; a user's own folder is never touched."""
-    model, where = show_model(source), parse_source(source)
-    with locked(where.slug):
+    where = parse_source(source)
+    kept = _load(home() / "models" / where.slug / MANIFEST)  # one that is refused today can still be removed
+    model = kept or show_model(source)
+    with one_line(source), locked(where.slug):
         shutil.rmtree(home() / "models" / where.slug, ignore_errors=True)
         for derived in home().glob(f"derived/{model.model_hash[:16]}-*"):
             shutil.rmtree(derived, ignore_errors=True)
     return model
+
+
+@contextmanager
+def one_line(source: str) -> Iterator[None]:
+    """Turn what the file system says while a model is read or kept into one line.
+
+    Raises:
+        SourceError: the disk is full, or a file of the model cannot be read.
+        StoreError: Plait's cache cannot be written.
+    """
+    from safetensors import SafetensorError
+
+    full = f"the disk is full at {home()}: free some space and pull again"
+    try:
+        yield
+    except SafetensorError as error:  # it writes files without Python's errors
+        if "os error 28" in str(error) or "os error 122" in str(error):
+            raise SourceError(source, full) from error
+        raise SourceError(source, " ".join(str(error).split())[:200]) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SourceError(source, full) from error
+        place, reason = str(error.filename or home()), error.strerror or str(error)
+        if Path(place).absolute().is_relative_to(home().absolute()):
+            raise StoreError(str(home()), f"{reason}: {place}; PLAIT_HOME says where models are kept") from error
+        raise SourceError(source, f"{place}: {reason}") from error
 
 
 @contextmanager
@@ -130,10 +169,6 @@ def building(slug: str, final: Path) -> Iterator[Path]:
         final.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(folder, final)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise SourceError(slug, f"the disk is full at {home()}: free some space and pull again") from error
-        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -142,39 +177,27 @@ def describe(folder: Path, name: str) -> LocalModel:
     """Read config and weights of `folder` and return what they are; hashes every weights file.
 
     Raises:
-        SourceError: there is no config, no safetensors, or a weights file is cut short.
+        SourceError: the family or a switch of the config is not supported; config, weights and tokenizer do not fit
+            together; a file is absent or damaged.
     """
-    from safetensors import SafetensorError, safe_open
+    from ..loading import FORMATS, check_weights, load_tokenizer, read_config, weight_files
 
-    config = _config(folder, name)
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
-        found = f"only pickle files ({', '.join(pickles[:3])}), which can run code" if pickles else "no weights"
-        raise SourceError(name, f"{folder} holds {found}; expected *.safetensors or a GGUF file")
-    parameters, dtypes = 0, set()
-    for file in files:
-        try:
-            with safe_open(file, "pt") as tensors:
-                for key in tensors.keys():  # noqa: SIM118  not a mapping
-                    part = tensors.get_slice(key)
-                    size = 1
-                    for length in part.get_shape():
-                        size *= length
-                    parameters += size
-                    dtypes.add(part.get_dtype())
-        except (SafetensorError, OSError) as error:
-            raise SourceError(name, f"{file.name} is damaged or cut short ({error}); fetch it again") from error
-    weights = {file.name: sha256(file) for file in files}
-    text = config.get("text_config", config)
+    parsed, tensors = check_weights(folder, name)
+    load_tokenizer(folder, parsed.vocab_size, name)
+    config = read_config(folder, name)
+    if parsed.tie_word_embeddings and any(key.endswith("embed_tokens.weight") for key in tensors):
+        tensors.pop("lm_head.weight", None)  # the embedding stored once more
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    dtype = FORMATS.get(next(iter(dtypes), ""), "mixed") if len(dtypes) == 1 else "mixed"
+    weights = {file.name: sha256(file) for file in weight_files(folder, name)}
     return LocalModel(
         name=name,
         folder=folder,
         model_hash=digest([{key: config[key] for key in sorted(config) if key not in _VOLATILE}, weights]),
-        layers=int(text.get("num_hidden_layers", 0)),
-        parameters=parameters,
-        dtype={"F32": "float32", "BF16": "bfloat16", "F16": "float16"}.get("".join(dtypes), "mixed"),
-        bytes=sum(file.stat().st_size for file in files),
+        layers=parsed.num_hidden_layers,
+        parameters=sum(math.prod(tensor.shape) for tensor in tensors.values()),
+        dtype=dtype,
+        bytes=sum((folder / file).stat().st_size for file in weights),
         weights=weights,
     )
 
@@ -200,7 +223,9 @@ _TEXT_FILES = ("*token*", "vocab*", "merges.txt", "*.model", "chat_template*", "
 def _content(file: Path) -> JSON:
     if not file.name.endswith("_config.json"):
         return sha256(file)
-    entries = json.loads(file.read_text())
+    from ..loading import json_object
+
+    entries = json_object(file, str(file.parent))
     return {name: value for name, value in entries.items() if name not in (*_VOLATILE, "name_or_path")}
 
 
@@ -208,26 +233,64 @@ _VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "u
 """Config entries that do not change an answer."""
 
 
-def _config(folder: Path, name: str) -> dict[str, JSON]:
-    try:
-        config: dict[str, JSON] = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise SourceError(name, f"{folder} holds no readable config.json") from error
-    return config
-
-
 def _find(source: Source) -> LocalModel | None:
     """Return the model if it is here; a user's folder is described once and again when its files change."""
     if source.kind != "folder":
-        return _load(home() / "models" / source.slug / MANIFEST)
+        kept = home() / "models" / source.slug
+        found = _load(kept / MANIFEST)
+        return found if found is not None and _still_holds(source, kept, found) else None
     folder = Path(source.place)
-    files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(folder.glob("*.*"))]
-    manifest = home() / "folders" / f"{digest([source.place, files])}.json"
+    files = [(file.name, *_signature(file)) for file in sorted(folder.glob("*")) if file.is_file()]
+    manifest = home() / "folders" / f"{digest([source.place, files, CHECKS])}.json"
     found = _load(manifest)
     if found is None:
         found = describe(folder, source.text)
         write_manifest(manifest, found)
     return replace(found, name=source.text)
+
+
+def _signature(file: Path) -> list[int]:
+    """Return what changes when a file does: its size and times; that of its change cannot be set back."""
+    about = file.stat()
+    return [about.st_size, about.st_mtime_ns, about.st_ctime_ns]
+
+
+def _still_holds(source: Source, kept: Path, model: LocalModel) -> bool:
+    """Return whether a kept model was checked as models are today, and is of the user's file as it is now.
+
+    A model that an older version kept may hold random numbers where its file held none: weights that are here are
+    compared again, and what was converted is converted again, unless its source is known by hash.
+    """
+    if source.sha256:
+        return True
+    try:
+        stamp = json.loads((kept / STAMP).read_text())
+    except (OSError, ValueError):
+        stamp = {}
+    if stamp.get("checks") != CHECKS:
+        if source.kind != "hf":
+            return False
+        describe(model.folder, source.text)
+        _stamp(kept, source)
+        return True
+    file = Path(source.place)
+    if source.kind != "gguf" or not file.is_file() or stamp.get("signature") == _signature(file):
+        return True  # of a file that is gone, what was made of it is still what it was
+    if stamp.get("sha256") != sha256(file):
+        return False
+    _stamp(kept, source)
+    return True
+
+
+def _stamp(folder: Path, source: Source) -> None:
+    """Write which checks a kept model passed, and of which bytes of the user's file it was made."""
+    about: dict[str, JSON] = {"checks": CHECKS}
+    if source.kind == "gguf":
+        file = Path(source.place)
+        about |= {"signature": _signature(file), "sha256": sha256(file)}
+    draft = folder / f"{STAMP}.{os.getpid()}"
+    draft.write_text(json.dumps(about))
+    os.replace(draft, folder / STAMP)
 
 
 def _load(manifest: Path) -> LocalModel | None:
@@ -251,12 +314,22 @@ def _pull(source: Source, progress: Progress) -> LocalModel:
     from .fetch import fetch
 
     final = home() / "models" / source.slug
-    with building(source.slug, final) as draft:
-        folder = fetch(source, draft, progress)
-        progress("hash", 0, 0)
-        model = describe(folder, source.text)
-        if folder == draft:
-            model = replace(model, folder=final)
-        write_manifest(draft / MANIFEST, model)
+    try:
+        with building(source.slug, final) as draft:
+            before = _signature(Path(source.place)) if source.kind == "gguf" and Path(source.place).is_file() else None
+            folder = fetch(source, draft, progress)
+            progress("hash", 0, 0)
+            model = describe(folder, source.text)
+            if folder == draft:
+                model = replace(model, folder=final)
+            write_manifest(draft / MANIFEST, model)
+            _stamp(draft, source)
+            if before is not None and before != _signature(Path(source.place)):
+                raise SourceError(source.text, "the file changed while it was read; pull again")
+    except OfflineError:
+        raise
+    except SourceError:
+        shutil.rmtree(final, ignore_errors=True)  # of another file, or of an older version: it is believed no more
+        raise
     progress("done", 1, 1)
     return model

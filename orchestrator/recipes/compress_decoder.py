@@ -232,12 +232,13 @@ class _Teacher:
             SpecError: the target cannot be reached, or the model cannot be cut.
             DataError: there is too little text.
         """
-        from transformers import AutoTokenizer
+        from ...models.loading import load_tokenizer
 
         spec = run.spec
         torch.set_num_threads(1)  # which channels stay must not depend on how many cores there are
         folder = weights_folder(local, "float32")
-        model, tokenizer = load_model(folder), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = load_model(folder)
+        tokenizer = load_tokenizer(folder, model.config.vocab_size)
         sizes = sizes_of(model)
         limit = spec.most_params(sizes.params(sizes.full))
         if limit >= sizes.params(sizes.full):
