@@ -2,6 +2,8 @@
 # The whole of `make test` as an ordinary user: root copies this checkout (and ../shared, where it is there) to a
 # temporary folder, and user id 1500 makes an environment of the system's Python there and runs the tests in it.
 #
+# The model is pulled anew: a cache's entries name their folder, which here is another user's.
+#
 #   tests/as_ordinary_user.sh [arguments of pytest, instead of make test]
 #
 # PLAIT_USER_PYTHON: another Python that this user may run. PLAIT_USER_VENV: an environment to use instead of a fresh one.
@@ -22,8 +24,6 @@ trap 'rm -rf "$place"' EXIT
 mkdir "$place/checkout" "$place/home"
 git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$place/checkout"
 if [ -d ../shared ]; then cp -rL ../shared "$place/shared"; fi
-cache=${PLAIT_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/plait} # the model, if it has been pulled here
-if [ -d "$cache" ]; then mkdir -p "$place/home/.cache" && cp -rL "$cache" "$place/home/.cache/plait"; fi
 chmod 755 "$place"
 chown -R "$user:$user" "$place/checkout" "$place/home"
 
