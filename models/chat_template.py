@@ -66,6 +66,18 @@ class ChatTemplate:
         end = rendered[places[-1] :] if places else rendered
         return {text: self._said_after(end, text) for text in texts}
 
+    def text(self, messages: Sequence[Message]) -> str:
+        """Return a conversation as text up to where the answer begins, for a tokenizer that adds nothing to it.
+
+        Raises:
+            CallFailed: as `tokens`; `BadRequest` too where a message spells a control token.
+        """
+        turns = self._turns(messages)
+        spelled = [found.group() for turn in turns if (found := self._controls.search(turn["content"]))]
+        if spelled:
+            raise CallFailed("BadRequest", f"the text spells the control token {spelled[0]}")
+        return str(self._apply(turns, tokenize=False))
+
     def _turns(self, messages: Sequence[Message]) -> list[dict[str, str]]:
         if self.digest is None:
             raise CallFailed("Unsupported", "this model has no chat template")

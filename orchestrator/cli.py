@@ -257,12 +257,18 @@ def list_(
 def show(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     follow: Annotated[bool, typer.Option("--follow", help="Go on until the run ends.")] = False,
+    question: Annotated[
+        str | None, typer.Option("--question", help="The paths of this question of a cola run, by its id.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show the figures of RUN, or how far it is."""
-    from .commands_show import show_run
+    from .commands_show import show_question, show_run
 
-    show_run(run, follow=follow, as_json=json)
+    if question is not None:
+        show_question(run, question, as_json=json)
+    else:
+        show_run(run, follow=follow, as_json=json)
 
 
 @app.command()
@@ -288,25 +294,46 @@ def schema(
 @app.command()
 def score(
     data: Annotated[str, typer.Option(help="JSON lines of id, question, choices, answer.")],
-    path: Annotated[str, typer.Option(help="Layer path, such as 0-11,12x3,13-29; default: the model as it is.")] = "",
+    path: Annotated[
+        str | None, typer.Option(help="Layer path, such as 0-11,12x3,13-29; default: the model as it is.")
+    ] = None,
     model: Annotated[str, typer.Option(help="Model source.")] = "smollm2-135m",
     out: Annotated[Path, typer.Option(help="JSON lines, one an item.")] = Path("scores.jsonl"),
-    limit: Annotated[int | None, typer.Option(help="Use the first so many questions.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use the first so many lines.")] = None,
     bos: Annotated[str, typer.Option(help="Beginning-of-sequence token: auto, always or never.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     alone: Annotated[bool, typer.Option("--alone", help="Canonical mode: nothing shared or batched.")] = False,
+    template: Annotated[str | None, typer.Option(help="The prompt; {question} stands for the question.")] = None,
+    chat: Annotated[
+        bool,
+        typer.Option("--chat-template", help="The question as a user's turn in the model's own chat template."),
+    ] = False,
+    max_failures: Annotated[
+        float, typer.Option("--max-failures", help="Share of lines, 0 to 1, that may fail before exit code 1.")
+    ] = 0.1,
     json: Json = False,
 ) -> None:
-    """Score every question's options along one layer path."""
-    from .recipes.score import score_file
+    """Score every question's options along one layer path; lines that cannot be scored are left out and named."""
+    from .recipes.score import ScoreOptions, score_file
 
-    line = score_file(model, data, path, out, limit=limit, bos=bos, dtype=dtype, alone=alone)
+    options = ScoreOptions(limit, bos, dtype, alone, template, chat, max_failures)
+    done = score_file(model, data, path, out, options)
+    left_out, share = done["excluded"], done["failed_share"]
+    for row in left_out[:10]:
+        where, reason = f"{data}:{row['line']}: ", str(row["reason"])
+        typer.echo(f"plait: left out: {where}{reason.removeprefix(where)}", err=True)
+    if len(left_out) > 10:
+        typer.echo(f"plait: and {len(left_out) - 10} lines more; --json names all", err=True)
     if json:
-        typer.echo(codec.dumps(line))
+        typer.echo(codec.dumps(done, allow_nan=False))
     else:
-        typer.echo(
-            f"{line['items']} items, {line['path']}: " + ", ".join(f"{n} {v:.3f}" for n, v in line["accuracy"].items())
-        )
+        shares = ", ".join(f"{name} {'none' if v is None else f'{v:.3f}'}" for name, v in done["accuracy"].items())
+        of = f" of {done['items'] + len(left_out)}" if left_out else ""
+        typer.echo(f"{done['items']}{of} items, {done['path']}: {shares}")
+    if share > max_failures:
+        line = f"{100 * share:.1f} % of the lines gave no score, above --max-failures {max_failures:g}"
+        typer.echo(f"plait: {line}", err=True)
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -319,7 +346,10 @@ def doctor(address: Address = None, json: Json = False) -> None:
 
 def main() -> None:
     """Run the command line; every error of ours is one line and an exit code."""
+    from .usage import refuse_repeated, unknown_option
+
     try:
+        refuse_repeated(app, sys.argv[1:])
         code = app(standalone_mode=False)
     except PlaitError as error:
         typer.echo(f"plait: {error}", err=True)
@@ -330,6 +360,9 @@ def main() -> None:
         if not hasattr(error, "show") or not hasattr(error, "exit_code"):
             raise
         error.show()  # usage errors of the command line itself
+        advice = unknown_option(error)
+        if advice:
+            typer.echo(f"plait: {advice}", err=True)
         code = error.exit_code
     sys.exit(code if isinstance(code, int) else 0)
 

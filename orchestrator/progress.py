@@ -158,6 +158,8 @@ def _spent(fields: dict[str, Any]) -> str:
     """Return what a study has found, or what a graph's calls have taken."""
     if "improved" in fields:
         return f"{fields['paid']} paid  {fields['improved']}/{fields['strands']} right"
+    if "calls" not in fields:
+        return f"{fields['paid']} paid"
     money = f"  ${fields['usd']:.4f}" if fields["usd"] else ""
     return f"{fields['calls']:.0f} calls  {fields['tokens']:,.0f} tokens{money}"
 

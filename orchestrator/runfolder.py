@@ -16,6 +16,7 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -133,11 +134,27 @@ class RunFolder:
         with storing(self.path):
             lock = (self.path / "lock").open("w")
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunFolderError(str(self.path), "another process works on this run") from error
+            for patience in (0.05, 0.1, 0.2, None):  # who only looks whether the run is driven holds it for a moment
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if patience is None:
+                        raise RunFolderError(str(self.path), "another process works on this run") from error
+                    time.sleep(patience)
             yield
+
+    @property
+    def driven(self) -> bool:
+        """Whether a process works on this run: its lock ends with it, however it ends."""
+        try:
+            with (self.path / "lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:  # held, or not to be seen from here
+            return True
+        return False
 
 
 _PASSWORD = re.compile(r"(?<=://)([^:/@]*):.*@|(?<=[?&])(?:ssl)?password=[^&]*&?", re.DOTALL | re.IGNORECASE)

@@ -251,7 +251,10 @@ class _Loop:
         if not last and now - self._shown < 0.5:
             return
         self._shown = now
-        counts = asdict(self._driver.counts)
+        counts: dict[str, JSON] = asdict(self._driver.counts)
+        rewarded = [run for run in self.runs if run.strand.objective is not _as_it_is]
+        if rewarded:  # strands that only measure are right or wrong to whoever reads them
+            counts["improved"] = sum(run.best is not None and run.best >= 1 for run in rewarded)
         self._study.events(
             "progress",
             {
@@ -259,7 +262,6 @@ class _Loop:
                 "total": self._study.total,
                 "strands": len(self.runs),
                 "strands_done": sum(run.done for run in self.runs),
-                "improved": sum(run.best is not None and run.best >= 1 for run in self.runs),
                 **counts,
                 "seconds": round(self._study.budget.seconds, 3),
             },

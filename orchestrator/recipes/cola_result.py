@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .cola_records import ItemRecord
+from ...errors import SpecError, nearest
+from ...records import JSON
+from .cola_records import ItemRecord, PathScore, Rule, reported_path
 from .cola_stats import statement
 from .result import MethodResult
 
@@ -24,6 +26,46 @@ class CoLaResult(MethodResult):
     def items(self) -> list[ItemRecord]:
         """The questions with every path that was evaluated on them."""
         return [ItemRecord.from_json(item) for item in self.data["items"]]
+
+    def question(self, name: str) -> dict[str, JSON]:
+        """Return a question's paths: the best that the search found, the identity, random search's best.
+
+        The best is the shortest right one, so it used the answer; where none is right it is the identity.
+
+        Raises:
+            SpecError: there is no such question, or it was left out; the error says why.
+        """
+        item = next((item for item in self.items if item.id == name), None)
+        if item is None:
+            left_out = {str(row["id"]): row["reason"] for row in self.data["excluded"]}
+            if name in left_out:
+                raise SpecError("question", name, f"one that was scored; this one was left out: {left_out[name]}")
+            raise SpecError("question", name, "a question of the run: " + nearest(name, [one.id for one in self.items]))
+        rule: Rule = self.summary["rule"]
+
+        def row(score: PathScore | None) -> JSON:
+            if score is None:
+                return None
+            return {
+                "path": score.path.key, "layers": len(score.path), "prediction": item.prediction(score, rule),
+                "right": item.right(score, rule), "sums": score.sums, "failure": score.failure,
+            }  # fmt: skip
+
+        best = reported_path(item, rule)
+        search = next(score for score in item.search if score.path == best)
+        drawn = min(
+            (score for score in item.random if item.right(score, rule)), key=lambda s: len(s.path), default=None
+        )
+        paths = {
+            "best path of the search (used the answer)": row(search),
+            "the model as it is": row(item.identity),
+            "best path of random search (used the answer)": row(drawn),
+            "the best path again, alone": row(item.verified[0] if item.verified else None),
+        }
+        return {
+            "id": item.id, "question": item.question, "choices": list(item.choices), "answer": item.answer,
+            "rule": rule, "paths": paths,
+        }  # fmt: skip
 
     @property
     def statement(self) -> str:

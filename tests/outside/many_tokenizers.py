@@ -1,10 +1,12 @@
 """Tokenizers of many makes, trained on a few lines, and what each makes of a whole text."""
 
+import json
 from dataclasses import dataclass
 from functools import cache
 
+import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 CORPUS = [
     "Question: What is the capital of France?\nAnswer: Paris, of course. Rome and Oslo are not in France.",
@@ -99,8 +101,6 @@ def tokenizer_of(name: str) -> PreTrainedTokenizerFast:
 
 def _with_plain_bytes(built: Tokenizer) -> Tokenizer:
     """Return the tokenizer with its bytes as plain tokens of the vocabulary: they are no control tokens."""
-    import json
-
     values = json.loads(built.to_str())
     values["added_tokens"] = [added for added in values["added_tokens"] if added["content"] in SPECIALS]
     return Tokenizer.from_str(json.dumps(values))
@@ -126,3 +126,25 @@ def whole_text(name: str, text: str) -> list[int]:
     """Return the tokens of a text that may go on: all that the tokenizer makes of it, but what it appends."""
     tokens = tokenizer_of(name).encode(text)
     return tokens[: len(tokens) - ends_of(name)[1]]
+
+
+def folder_of(make, place, *, layers=2, template=None, context=512, broken=None):
+    """Write a model of random weights with the tokenizer of a make; `broken` is a layer, and a weight's value there."""
+    torch.manual_seed(7)
+    tokenizer = tokenizer_of(make)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer) + 1, hidden_size=32, intermediate_size=64, num_hidden_layers=layers,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=context, tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, initializer_range=0.4,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    if broken is not None:
+        layer, value = broken
+        with torch.no_grad():
+            model.model.layers[layer].mlp.up_proj.weight[3, 5] = value
+    model.save_pretrained(place)
+    tokenizer.save_pretrained(place)
+    if template is not None:
+        values = json.loads((place / "tokenizer_config.json").read_text())
+        (place / "tokenizer_config.json").write_text(json.dumps({**values, "chat_template": template}))
+    return place

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from plait.errors import SpecError
 from plait.models.packing import Packer
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaForCausalLM
 
-from .many_tokenizers import MAKES, SEAMS, ends_of, tokenizer_of, whole_text
+from .many_tokenizers import MAKES, SEAMS, ends_of, folder_of, tokenizer_of, whole_text
 
 pytestmark = pytest.mark.row("A: text cut apart")
 PIECES = ["A", "B", " A", " B", " C.", "Paris", " Paris", "(", ")", " (a", ",", " ", "  ", "\n", "\n\n", ":", ": ", "?",
@@ -102,23 +102,6 @@ def test_smollm2_takes_joint_texts(smollm2, prompt, options):
 
 MODELS = ["BPE, Prepend, byte fallback (Llama 2)", "byte-level BPE, end of text appended",
           "BPE, Metaspace first, both ends", "Unigram, NFKC, Metaspace"]  # fmt: skip
-
-
-def folder_of(make, place, *, layers=2, template=None, context=512):
-    """Write a model of random weights with the tokenizer of a make."""
-    torch.manual_seed(7)
-    tokenizer = tokenizer_of(make)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer) + 1, hidden_size=32, intermediate_size=64, num_hidden_layers=layers,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=context, tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, initializer_range=0.4,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(place)
-    tokenizer.save_pretrained(place)
-    if template is not None:
-        values = json.loads((place / "tokenizer_config.json").read_text())
-        (place / "tokenizer_config.json").write_text(json.dumps({**values, "chat_template": template}))
-    return place
 
 
 def joint_sums(folder, make, prompt, options):
