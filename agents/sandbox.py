@@ -10,7 +10,7 @@ What it does not promise: it stops no exploit of the kernel; a program reads wha
 writes where that user can write; a program written to fool its own test process can, since both share one
 interpreter. For such programs use a machine that holds nothing else. See docs/security.md.
 
-Where namespaces are missing, `Sandbox` refuses to start unless it is told that the network may be reached.
+Where namespaces are missing, `Sandbox` refuses to run a program unless it is told that the network may be reached.
 """
 
 import marshal
@@ -127,19 +127,24 @@ class Sandbox:
         limits: Of each run.
         allow_network: Whether programs run where the host cannot keep them from the network; where it can, it does.
 
-    Raises:
-        SpecError: the host has no namespaces and `allow_network` is not set.
+    What the host offers is looked at when the first program runs: teams that need none run anywhere.
     """
 
     limits: SandboxLimits = field(default_factory=SandboxLimits)
     allow_network: bool = False
 
-    def __post_init__(self) -> None:
+    def check_host(self) -> None:
+        """Refuse a host on which programs would not be kept in.
+
+        Raises:
+            SpecError: the host has no namespaces and `allow_network` is not set.
+        """
         if not host().namespaces and not self.allow_network:
             raise SpecError(
                 "sandbox",
                 f"no user, network and pid namespaces ({host().problem})",
-                "a host that offers them, or allow_network: programs can then reach network and processes",
+                "a host that offers them, or run.allow_network=true (--set): programs can then reach the network, "
+                "other processes and files of their user",
             )
 
     @property
@@ -197,6 +202,7 @@ class Sandbox:
     async def _play(
         self, asked: Mapping[str, object], tokens: Sequence[bytes], files: Mapping[str, bytes | Path] | None
     ) -> Played:
+        self.check_host()
         job = marshal.dumps({**self._terms(), **asked})
         chunks = [len(job).to_bytes(8, "big"), job, *tokens]
         return await play(chunks, files or {}, self.limits.seconds, self.limits.output_kb << 10)

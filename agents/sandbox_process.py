@@ -9,16 +9,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import SpecError
 from ..models.chat import CallFailed
+from .sandbox_folder import NOBODY, program_folder
 
 CHILD = Path(__file__).with_name("sandbox_child.py").read_text(encoding="utf-8")
 INTERPRETER = (sys.executable, "-s", "-P", "-S", "-B", "-X", "utf8")
@@ -27,8 +27,6 @@ out start-up files of site-packages; the packages themselves can be imported."""
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """All that a program finds in its environment."""
 NAMESPACES = ("--user", "--map-current-user", "--net", "--pid", "--fork", "--kill-child=KILL")
-NOBODY = 65534
-"""Who programs are where root runs them, and the interpreter is in a place that others can read."""
 NO_ROOT = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs")
 GRACE = 1.0
 """Seconds over its limit after which a run is killed from outside."""
@@ -75,7 +73,8 @@ def host() -> Offered:
         for drop in drops:
             error = _tried((*drop, *space), inside=bool(space), nobody=bool(drop))
             if error is None:
-                found = Offered(bool(space), "--mount-proc" in space, root and not drop, bool(drop), (*drop, *space))
+                proc = "--mount-proc" in space
+                found = Offered(bool(space), proc, root and not drop, bool(drop), (*drop, *space))
                 return found if space else replace(found, problem=problem)
             problem = problem or error
     raise SpecError("sandbox", problem, "an interpreter that starts")
@@ -83,7 +82,7 @@ def host() -> Offered:
 
 def _tried(command: Sequence[str], *, inside: bool, nobody: bool) -> str | None:
     """Return None where `command` starts the interpreter, in a pid namespace if `inside`; else what was answered."""
-    with _folder({}, nobody) as folder:
+    with program_folder({}, nobody) as folder:
         tried = subprocess.run(
             [*command, *INTERPRETER, "-c", "import os; print(os.getpid() == 1)"],
             cwd=folder, capture_output=True, env=ENVIRONMENT, stdin=subprocess.DEVNULL, text=True, timeout=60,
@@ -134,7 +133,7 @@ async def play(job: Sequence[bytes], files: Mapping[str, bytes | Path], seconds:
         CallFailed: `ServerError`: it never started.
     """
     started = time.monotonic()
-    with _folder(files, host().nobody) as folder, _pipe() as (reports, told):
+    with program_folder(files, host().nobody) as folder, _pipe() as (reports, told):
         command = [*host().command, *INTERPRETER, "-c", CHILD, str(told.fileno())]
         process = await asyncio.create_subprocess_exec(
             *command, cwd=folder, env=ENVIRONMENT, start_new_session=True, pass_fds=[told.fileno()],
@@ -216,43 +215,6 @@ def _events(reported: bytearray) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(event, dict):
             yield event
-
-
-@contextlib.contextmanager
-def _folder(files: Mapping[str, bytes | Path], nobody: bool) -> Iterator[str]:
-    """Make a fresh folder with copies of `files`; it is removed in the end, whatever was put there."""
-    for name in files:
-        given = PurePosixPath(name)
-        if given.is_absolute() or ".." in given.parts or not given.parts:
-            raise SpecError("sandbox: file", name, "a name within the program's folder")
-    folder = tempfile.mkdtemp(prefix="plait-sandbox-")
-    try:
-        for name, content in files.items():
-            path = Path(folder, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
-        for path in (Path(folder), *Path(folder).rglob("*")) if nobody else ():
-            os.chown(path, NOBODY, NOBODY)
-        yield folder
-    finally:
-        _remove(folder)
-
-
-def _remove(folder: str) -> None:
-    try:
-        shutil.rmtree(folder, onerror=_opened)
-    except RecursionError:  # folders in folders, deeper than Python's stack
-        subprocess.run(["rm", "-rf", folder], check=True)
-
-
-def _opened(remove: object, path: str, _: object) -> None:
-    """Remove what a program closed to its owner."""
-    Path(path).parent.chmod(0o700)
-    if Path(path).is_dir() and not Path(path).is_symlink():
-        Path(path).chmod(0o700)
-        shutil.rmtree(path, onerror=_opened)
-    else:
-        Path(path).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -390,7 +390,7 @@ def test_the_sandbox_says_what_the_host_lacks(monkeypatch):
     monkeypatch.setattr("plait.agents.sandbox.host", lambda: lacking)
     monkeypatch.setattr(sandbox_process, "host", lambda: lacking)
     with pytest.raises(SpecError, match=r"Operation not permitted.*allow_network"):
-        Sandbox(SMALL)
+        asyncio.run(Sandbox(SMALL).run("print(1)"))
     allowed = Sandbox(SMALL, allow_network=True)
     assert asyncio.run(allowed.check(ANSWER, TESTS)).all_pass
     assert asyncio.run(allowed.check("import os\nos._exit(0)", TESTS)).passed == 0
@@ -420,7 +420,7 @@ def test_a_cancelled_run_leaves_no_process_and_no_folder():
     async def cancelled() -> None:
         sandbox = Sandbox(SMALL, allow_network=not ISOLATED)
         task = asyncio.create_task(sandbox.run("import time\nopen('here', 'w').close()\ntime.sleep(1000)"))
-        while not any(Path("/tmp", name, "here").exists() for name in folders_left() - before):
+        while not any(Path("/tmp", name, "program", "here").exists() for name in folders_left() - before):
             await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

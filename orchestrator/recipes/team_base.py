@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from ...agents.sandbox import Sandbox, offered
 from ...agents.teams.items import TaskItem
 from ...agents.teams.wording import Wording
 from ...errors import DataError
@@ -117,6 +118,8 @@ class TeamMethod(MethodRun):
         self, out: str | Path | None, address: str | None, more: Mapping[str, JSON], notes: Sequence[str] = ()
     ) -> Iterator["Session"]:
         """Hold the run folder, the ledger and the models, and say first what the items are too few for."""
+        if self._runs_programs():
+            Sandbox(allow_network=self.spec.run.allow_network).check_host()
         models = team_models(self.spec, self.team, self._parts(), self._pulling)
         resolved: dict[str, JSON] = {
             "models": models.resolved, "start": self.team.hash, "prompts": self.wording.hash,
@@ -124,7 +127,7 @@ class TeamMethod(MethodRun):
         }  # fmt: skip
         cpus = self.spec.run.actors * models.hosts
         with self._opened(out, address, resolved=resolved, cpus=cpus) as folder:
-            for note in notes:
+            for note in (*notes, *self._sandbox_notes()):
                 self._events("note", {"note": note})
             self._keep_items(folder)
             ledger = opened_ledger(self.spec.run.ledger, folder)
@@ -134,6 +137,19 @@ class TeamMethod(MethodRun):
             finally:
                 calls.close()
                 ledger.close()
+
+    def _runs_programs(self) -> bool:
+        """Return whether an item or an agent of the team has programs to run."""
+        return any(item.kind == "code" for item in self.by_id.values()) or any(
+            "python" in agent.tools for agent in self.team.agents()
+        )
+
+    def _sandbox_notes(self) -> list[str]:
+        """Return what programs of this run can reach on this host beyond their folder."""
+        if not self._runs_programs() or offered()["namespaces"]:
+            return []
+        return ["programs of agents run without namespaces: network and other processes are open to them "
+                "(run.allow_network)"]  # fmt: skip
 
     def _session(
         self, folder: RunFolder, ledger: Ledger, calls: Ledger, models: TeamModels, resolved: dict[str, JSON]

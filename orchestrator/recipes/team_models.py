@@ -49,7 +49,7 @@ class TeamModels:
         pools = {name: found[text][0].pool for name, text in self.parts.items()}
         workers = [worker for part in found.values() for worker in part]
         chats = {worker.pool: worker.model for worker in workers}
-        box = SandboxModel(Sandbox())
+        box = SandboxModel(Sandbox(allow_network=spec.run.allow_network))
         sandbox = CallWorker(box, Limiter(most=box.slots, window=box.slots))
         return OpenModels(pools, chats, [*workers, sandbox])
 

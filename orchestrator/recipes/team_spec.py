@@ -17,6 +17,9 @@ class TeamRunOptions(JudgeRunOptions):
 
     anyway: bool = False
     """Train although twelve plain prompts showed nothing to learn (`headroom: check`)."""
+    allow_network: bool = False
+    """Run agents' programs also where the host refuses namespaces: they can then reach the network, other processes
+    and files of their user, the answers among them."""
 
 
 class TeamFields(BaseModel):
