@@ -125,20 +125,39 @@ def _reached(entries: _Entries, last: int) -> set[int]:
 def pinned(arch: Architecture) -> tuple[bool, ...]:
     """Return for each layer whether removal always keeps it.
 
-    The first and the last layer, the first convolution or linear layer, every linear layer, average and global pool,
-    flatten and join, every strided convolution, and whatever lies on a shortcut.
+    The first and the last layer, the first convolution or linear layer, those that make the class outputs, whatever
+    their kind, every linear layer, average and global pool, flatten and join, every strided convolution, and whatever
+    lies on a shortcut.
 
     Source: the code of N2N (arXiv 1709.06030); it never visits shortcuts, we pin them, so that action i is layer i.
     """
     first = next((at for at, layer in enumerate(arch.layers) if layer.op in ("conv", "linear")), 0)
     always = {"linear", "avg_pool", "global_pool", "flatten", *JOINS}
+    held = {0, first, len(arch.layers) - 1} | _classifiers(arch)
     return tuple(
-        at in (0, first, len(arch.layers) - 1)
+        at in held
         or layer.op in always
         or layer.shortcut
         or (layer.op == "conv" and any(step > 1 for step in layer.stride))
         for at, layer in enumerate(arch.layers)
     )
+
+
+def _classifiers(arch: Architecture) -> set[int]:
+    """Return the convolutions and linear layers whose channels become the class outputs."""
+    made, stack, seen = set[int](), [len(arch.layers) - 1], set[int]()
+    while stack:
+        at = stack.pop()
+        if at < 0 or at in seen:
+            continue
+        seen.add(at)
+        layer = arch.layers[at]
+        if layer.op in ("conv", "linear"):
+            made.add(at)
+            if layer.out is not None:  # a depthwise one takes its channels from what it reads
+                continue
+        stack += arch.sources[at]
+    return made
 
 
 def removed(arch: Architecture, keep: Sequence[bool]) -> Architecture:
@@ -191,7 +210,8 @@ def _misfit(arch: Architecture, keep: Sequence[bool]) -> int | None:
             shapes[at] = shape_after(layer, [shapes[source] for source in sources])
         except ShapeError:
             return at
-    return None
+    end = len(arch.layers) - 1  # pinned; other outputs than the teacher's are as wrong as a sum that does not fit
+    return end if shapes[last] != arch.shapes[end] else None
 
 
 def _bypassed(arch: Architecture, keep: Sequence[bool]) -> tuple[_Entries, int]:

@@ -84,6 +84,8 @@ def load_images(
     validation: float = 0.2,
     seed: int = 0,
     classes: int | None = None,
+    *,
+    normalised: bool = True,
 ) -> ImageData:
     """Return the examples of `source`, split and normalised.
 
@@ -96,6 +98,8 @@ def load_images(
         validation: Share of the training examples that is validated on.
         seed: Of the draw and the split. The test part does not depend on it.
         classes: Number of classes; else as many as there are labels in the training part.
+        normalised: Whether the mean of each channel is taken out and its deviation divided out; else examples stay as
+            they are, bytes scaled to 0..1: for a network that was trained so.
 
     Raises:
         DataError: it cannot be used; the error names the array, the place and what was expected.
@@ -113,6 +117,8 @@ def load_images(
         raise DataError(f"{name}: validation", validation, expected)
     fit, valid = np.sort(order[held:]), np.sort(order[:held])
     mean, deviation = _statistics(train_x[fit])
+    if not normalised:
+        mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
     xs = [((x - mean) / deviation).astype(np.float32) for x in (train_x[fit], train_x[valid], test_x)]
     ys = [y.astype(np.int64) for y in (raw["y_train"][fit], raw["y_train"][valid], raw["y_test"])]
     statistics = {"mean": [float(x) for x in mean.ravel()], "std": [float(x) for x in deviation.ravel()]}
@@ -230,7 +236,14 @@ def _channels_first(x: Array, where: str, size: int | None) -> Array:
     if not np.isfinite(rows).all():
         at = int(np.argwhere(~np.isfinite(rows))[0][0])
         raise DataError(f"{where}[{at}]", "NaN or infinity", "finite numbers")
-    rows = np.moveaxis(rows, -1, 1) if x.ndim == 4 else rows[:, None]
+    if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[3] in (1, 3):
+        raise DataError(
+            where, x.shape, "channels at one clear place: first and last could both be; transpose to [N,H,W,C]"
+        )
+    if x.ndim == 4:
+        rows = rows if x.shape[1] in (1, 3) else np.moveaxis(rows, -1, 1)
+    else:
+        rows = rows[:, None]
     return rows if size is None else _averaged(rows, size, where)
 
 

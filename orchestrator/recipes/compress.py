@@ -38,6 +38,7 @@ from .compress_phases import (
     final_strands,
     final_training,
     finalists,
+    left_out,
     lottery_strands,
     lottery_training,
     search_strands,
@@ -100,7 +101,9 @@ class Compress(MethodRun):
         """The examples, split and normalised."""
         if self._given is not None:
             return self._given
-        return load_images(self.spec.data, self.spec.size, self.spec.train, self.spec.validation, self.spec.seed)
+        spec = self.spec
+        normalised = self._module is None  # a user's module takes examples as they are: so it was trained
+        return load_images(spec.data, spec.size, spec.train, spec.validation, spec.seed, normalised=normalised)
 
     @cached_property
     def teacher(self) -> Architecture:
@@ -110,7 +113,10 @@ class Compress(MethodRun):
     def plan(self) -> dict[str, JSON]:
         """Return what the run would ask for at most; refuses a target that no student can reach."""
         if Target.parse(self.spec.target).measure != "ms":
-            self._space(self.teacher)
+            missing = left_out(self.spec.methods, self._space(self.teacher))
+        else:
+            missing = {}
+        self._policies()
         searches = self.spec.seeds * len(self.spec.methods)
         return {
             "searches": searches,
@@ -118,6 +124,7 @@ class Compress(MethodRun):
             "final_epochs": searches * self.spec.final_epochs,
             "teacher_params": self.teacher.params,
             "teacher_macs": self.teacher.macs,
+            "left_out": dict(missing),
         }
 
     def run(self, out: str | Path | None = None, *, address: str | None = None) -> CompressResult:
@@ -238,7 +245,8 @@ class Compress(MethodRun):
         resolved: dict[str, JSON],
     ) -> CompressResult:  # fmt: skip
         """Export the student, measure latencies now that nothing trains, write result, timing and report."""
-        summary = summarise(self.spec, facts, space, found.searched, found.finals, found.lottery)
+        missing = left_out(self.spec.methods, space)
+        summary = summarise(self.spec, facts, space, found.searched, found.finals, found.lottery, missing)
         kept_student(session.folder.path, self.data, self.spec, network, summary["chosen"])
         nets = [network.arch, *(Architecture.parse(final.student.arch) for final in found.finals)]
         result = self._result(SCHEMA, resolved, summary=summary)

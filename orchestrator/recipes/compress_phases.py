@@ -4,7 +4,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ...architecture_groups import channel_groups, shrunk
 from ...architectures import Architecture
+from ...errors import SpecError
 from ...models.distill import Training
 from ...models.network import Network
 from ...models.pruning import bn_widths, l1_widths
@@ -179,10 +181,27 @@ def _uniform(spec: CompressSpec, problem: Problem, seed: int, schedule: Sequence
 
 def _pruning(spec: CompressSpec, problem: Problem, seed: int, schedule: Sequence[int]) -> Search:
     """Return L1 and batch-norm-scale pruning of the teacher's channels to the limit, trained to the last rung."""
-    space = problem.space
-    nets = [prune(problem.teacher, space.cost, problem.limit) for prune in (l1_widths, bn_widths)]
+    space, nets = problem.space, list[Architecture]()
+    for prune in (l1_widths, bn_widths):
+        try:
+            nets.append(prune(problem.teacher, space.cost, problem.limit))
+        except SpecError:  # no batch norm, or widths alone do not reach the target: `left_out` says so
+            continue
     unique = {net.key: Rung(net, len(schedule) - 1) for net in nets}
     return FixedSearch(list(unique.values()))
+
+
+def left_out(methods: Sequence[str], space: NetworkSpace) -> dict[str, str]:
+    """Return which of the rivals cannot run on this teacher, whole or in part, and why: known before it is trained."""
+    if "pruning" not in methods:
+        return {}
+    assert space.limit is not None, "a compression has a target"
+    least = shrunk(space.teacher, [min(4, group.width) for group in channel_groups(space.teacher)])
+    if space.cost(least) > space.limit:
+        return {"pruning": f"every width at its narrowest costs {space.cost(least):g}, the limit is {space.limit:g}"}
+    if not any(layer.op == "norm" for layer in space.teacher.layers):
+        return {"pruning by batch-norm scale": "the network has no batch norm; pruning by L1 norm runs"}
+    return {}
 
 
 _MAKERS: dict[str, Callable[[CompressSpec, Problem, int, Sequence[int]], Search]] = {

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ...architectures import Architecture
 from .compress_records import Finalist
-from .compress_stats import statement
+from .compress_stats import promise, statement
 from .result import MethodResult
 
 if TYPE_CHECKING:
@@ -89,6 +89,12 @@ class CompressResult(MethodResult):
         table.add_row("chance: the commonest class", percent(teacher["majority"]), "", "", "", "")
         console.print(table)
         console.print(Text(f"\n{self.statement}"))
+        for name, why in (self.summary.get("left_out") or {}).items():
+            console.print(Text(f"left out: {name} ({why})"), soft_wrap=True)
+        if told := promise(self.summary, self.timing.get("latency") or {}):
+            console.print(Text(f"target: {told}"), soft_wrap=True)
+        if self.summary["chosen"]:
+            console.print(Text(f"handed back: {self.summary['chosen']['method']}'s student"), soft_wrap=True)
         cost, counts = self.timing.get("cost") or {}, self.timing.get("counts") or {}
         if counts:
             console.print(

@@ -46,6 +46,8 @@ class CompressSpec(BaseModel):
     rivals: tuple[str, ...] = ("random", "untrained", "uniform", "pruning")
     """What runs beside it at the same student-epochs: random, untrained (the same search that does not learn),
     evolution, uniform, pruning, lottery, or the other profile."""
+    take: str | None = None
+    """Method whose student is handed back; default: the best on validation examples, whichever method's it is."""
     budget: PositiveInt = 200
     """Student-epochs of each search; an epoch of an architecture trained before costs nothing."""
     seeds: PositiveInt = 1
@@ -84,6 +86,8 @@ class CompressSpec(BaseModel):
             raise ValueError("lag no less than ask")
         if self.profile in self.rivals:
             raise ValueError("rivals other than the profile itself")
+        if self.take is not None and self.take not in [name for name in self.methods if name != "lottery"]:
+            raise ValueError(f"take: a method that runs and hands back a student ({', '.join(self.methods)})")
         return self
 
     @property

@@ -106,6 +106,11 @@ def pareto_rows(students: Sequence[Student]) -> list[dict[str, JSON]]:
 def statement(summary: Mapping[str, Any]) -> str:
     """Return in a sentence or two what the search gave beyond its rivals; says so where that is nothing."""
     ours, gaps = summary["profile"], summary["gaps"]
+    if not gaps and (rivals := [row["method"] for row in summary.get("methods", ()) if row["method"] != ours]):
+        return (
+            f"No student of {ours} and a rival ({', '.join(rivals)}) was trained to the end: nothing is known of "
+            "what the policy gave."
+        )
     if not gaps:
         return "No rival ran beside the search: nothing is known of what the policy gave."
     parts = []
@@ -123,6 +128,16 @@ def statement(summary: Mapping[str, Any]) -> str:
                 f"no sure difference from {rival}: {points} [{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}]"
             )
     return f"At equal student-epochs, {ours}: " + "; ".join(parts) + "."
+
+
+def promise(summary: Mapping[str, Any], latency: Mapping[str, float]) -> str:
+    """Return what was promised beside what was measured, where the target is in milliseconds; "" elsewhere."""
+    chosen, target = summary["chosen"], summary["target"]
+    if not chosen or target["measure"] != "ms" or chosen["arch"] not in latency:
+        return ""
+    measured = latency[chosen["arch"]]
+    verdict = "met" if measured <= target["limit"] else "NOT met: the prediction was too low"
+    return f"{target['limit']:.4g} ms at most, {chosen['cost']:.4g} ms predicted, {measured:.4g} ms measured: {verdict}"
 
 
 def _at(points: Sequence[Point], epochs: int) -> float:

@@ -20,6 +20,7 @@ def summarise(
     searched: Mapping[str, Told],
     finals: Sequence[Finalist],
     lottery: Mapping[str, Told],
+    left_out: Mapping[str, str] | None = None,
 ) -> dict[str, JSON]:
     """Return all figures of a run.
 
@@ -30,9 +31,10 @@ def summarise(
         searched: Per strand what was told.
         finals: Each search's chosen student after its final training.
         lottery: What was told of lottery tickets, on validation and on test.
+        left_out: Rivals that cannot run on this teacher, and why.
     """
     assert space.limit is not None, "a compression has a target"
-    methods = [name for name in spec.methods if name != "lottery"]
+    target, methods = Target.parse(spec.target), [name for name in spec.methods if name != "lottery"]
     told = {name: [searched.get(f"{name}/{at}", []) for at in range(spec.seeds)] for name in methods}
     mine = {name: [final for final in finals if final.student.method == name] for name in methods}
     schedules = {name: training_of(spec, name).schedule for name in methods}
@@ -51,7 +53,8 @@ def summarise(
     }
     return {
         "profile": spec.profile,
-        "target": {"measure": Target.parse(spec.target).measure, "limit": space.limit},
+        "target": {"measure": target.measure, "limit": space.limit, "text": target.said(space.limit)},
+        "left_out": dict(left_out or {}),
         "teacher": dict(teacher),
         "methods": rows,
         "gaps": compared(spec.profile, mine),
@@ -59,7 +62,7 @@ def summarise(
         "pareto": pareto_rows([student for found in students.values() for seed in found for student in seed]),
         "finals": [{**final.to_json(), "test": share_interval(final.correct, final.n)} for final in finals],
         "lottery": _tickets(lottery),
-        "chosen": _chosen(mine[spec.profile]),
+        "chosen": _chosen([final for name in methods for final in mine[name]], spec.take),
     }
 
 
@@ -75,12 +78,18 @@ def _tickets(told: Mapping[str, Told]) -> list[dict[str, JSON]]:
     return rows
 
 
-def _chosen(finals: Sequence[Finalist]) -> dict[str, JSON] | None:
-    """Return the profile's student of the highest validation accuracy; the test part has no say."""
-    best = max(finals, key=lambda final: (final.validation, -final.student.cost), default=None)
+def _chosen(finals: Sequence[Finalist], take: str | None) -> dict[str, JSON] | None:
+    """Return the student of the highest validation accuracy, of all methods or of the one to take.
+
+    The test part has no say.
+    """
+    mine = [final for final in finals if take in (None, final.student.method)]
+    best = max(mine, key=lambda final: (final.validation, -final.student.cost), default=None)
     if best is None:
         return None
+    why = f"taken as asked (take={take})" if take else "the highest validation accuracy of all methods"
     return {
+        "why": why, "epochs": best.epochs,
         "method": best.student.method, "seed": best.student.seed, "arch": best.student.arch,
         "params": best.student.params, "macs": best.student.macs, "cost": best.student.cost,
         "validation": best.validation, "test": share_interval(best.correct, best.n),

@@ -12,6 +12,8 @@ Measure = Literal["params", "macs", "bytes", "ms"]
 BYTES = 4
 """Of a float32 weight."""
 
+UNITS = {"params": "parameters", "macs": "MACs", "bytes": "bytes", "ms": "ms"}
+"""What a cost is counted in, as people read it."""
 _UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 _TEXT = re.compile(r"\s*([a-z]+)\s*=\s*([0-9]*\.?[0-9]+)\s*([kMGx]?)\s*")
 EXPECTED = "a measure and a limit: params=0.2x, macs=1.5M, bytes=64k or ms=0.8"
@@ -52,6 +54,15 @@ class Target:
     def limit(self, teacher: float) -> float:
         """Return the limit, given what the teacher costs."""
         return self.value * teacher if self.relative else self.value
+
+    def said(self, value: float) -> str:
+        """Return a cost by this measure with its unit.
+
+        >>> Target.parse("ms=0.2").said(0.2)
+        '0.2 ms'
+        """
+        number = f"{value:.4g}" if self.measure == "ms" else f"{value:,.0f}".replace(",", "\u202f")
+        return f"{number} {UNITS[self.measure]}"
 
     def cost(self, latency: Callable[[Architecture], float] | None = None) -> Callable[[Architecture], float]:
         """Return what a network costs by this measure; `latency` predicts milliseconds."""

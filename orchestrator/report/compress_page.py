@@ -4,7 +4,7 @@ from typing import Any
 
 from ...architectures import Architecture
 from ...records import JSON
-from ..recipes.compress_stats import statement
+from ..recipes.compress_stats import promise, statement
 from .compress_figures import curve_figure, layers_figure, pareto_figure
 from .drawing import svg
 from .template import environment
@@ -21,6 +21,7 @@ def render(result: dict[str, JSON], timing: dict[str, JSON]) -> str:
             summary=summary,
             timing=timing,
             statement=statement(summary),
+            promise=promise(summary, timing.get("latency") or {}),
             figures=_figures(summary, timing.get("latency") or {}),
             latency=timing.get("latency") or {},
         )
