@@ -134,7 +134,7 @@ def same_answer(told: Told, who: str) -> tuple[str, ...]:
 
 
 def unreadable(told: Told) -> int:
-    """Return how many answers could not be read, asked twice: each scores 0, as a wrong one does, and is no wrong one."""
+    """Return how many answers could not be read, asked twice: each scores 0, and is no wrong one."""
     return sum(isinstance(outcome, Scored) and outcome.values["answer"] is None for _, outcome in told)
 
 

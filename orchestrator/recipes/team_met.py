@@ -1,8 +1,8 @@
 """Which held-out items other runs beside this one have met: what a run folder's own ledger cannot know.
 
-Each run folder holds `met.json`: by split, its items, the team that training began with and those that it ended with. A
-run looks at the folders beside its own. What it finds is said and stamped on the report, and refuses nothing: the search
-is paid by then.
+Each run folder holds `met.json`: by split, its items, the team that training began with and those that it ended with.
+A run looks at the folders beside its own. What it finds is said and stamped on the report, and refuses nothing: the
+search is paid by then.
 """
 
 import json

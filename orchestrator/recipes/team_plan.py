@@ -74,8 +74,8 @@ def _of_floor(spec: TeamTrainSpec) -> str:
 
 def _too_few(calls: int, floor: int, spec: TeamTrainSpec) -> str:
     return (
-        f"run.budget_calls {calls} is below {floor}, which pay for {_of_floor(spec)}: unless few edits come so far as to be "
-        "judged, the budget ends the search"
+        f"run.budget_calls {calls} is below {floor}, which pay for {_of_floor(spec)}: unless few edits come so far as "
+        "to be judged, the budget ends the search"
     )
 
 
