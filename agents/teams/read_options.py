@@ -106,6 +106,8 @@ class _Reader:
 
     def exact(self, text: str) -> Choice:
         """Return the option that is all a text says: its label, its text, or both."""
+        if text.rstrip(" *_`\"')").endswith("?") and not any("?" in one for one in self._texts):
+            return Choice(None, "it asks rather than answers")
         said = words(unwrapped(text))
         bare = words(re.sub(rf"^(?:{_OPENING})(?=\S)", "", said, flags=re.IGNORECASE)) or said
         named = self._by_name.get(said) or self._by_name.get(bare)
@@ -234,6 +236,8 @@ class _Reader:
     def _denied(self, text: str, one: _Named, named: Sequence[_Named]) -> bool:
         """Whether a mention is denied, by a word before it (no mention between but a joined one) or after it."""
         before = text[: one.start]
+        if re.search(r"\b(?:anything|everything|all|any|none)\s+(?:\w+\s+)?but\s+[(\[\"']*$", before, re.IGNORECASE):
+            return True
         clause = re.split(r"\bbut\b|\binstead,|[;:]|\.\s|,\s*(?=it\b|the\b|so\b)", before, flags=re.IGNORECASE)[-1]
         if match := _DENIED.search(clause):
             begins = one.start - (len(clause) - match.start())

@@ -16,7 +16,7 @@ from plait.agents.teams.parsing import read
 from plait.orchestrator.recipes.team_data import load_items
 from plait.search.splits import split_items
 from plait.teams import Schema
-from plait.tests.fault_server import FaultServer, text
+from plait.tests.fault_server import FaultServer, answer, completion, text
 
 ROOT = Path(__file__).resolve().parents[2]
 ISOLATED = sandbox_process.host().namespaces
@@ -126,6 +126,25 @@ def test_a_thought_is_no_answer_and_a_thought_cut_off_leaves_none(asked):
     assert scores(answers) == [1, 1, 1, 0, 0]
     assert [row["answer"] for row in answers[3:]] == [None, None]
     assert [count[at] for at in range(5)] == [1, 1, 1, 2, 2], "what could not be read is asked for once more"
+
+
+@pytest.mark.row("C: thoughts")
+def test_a_reply_cut_off_at_its_limit_is_read_only_where_its_answer_is_whole(plait, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    replies = {"Case 0": "12 plus 7 is 19. Then 5", "Case 1": "Answer: 5\nI checked th", "Case 2": "The answer is 5"}
+
+    def cut(index, body):
+        said = next((reply for case, reply in replies.items() if case in json.dumps(body)), None)
+        return text("yes") if said is None else answer(completion(said, finish="length"))
+
+    rows = [{"question": f"{case}: what?", "kind": "number", "gold": 5} for case in replies]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "team.yaml").write_text(yaml.safe_dump(TEAM))
+    with FaultServer(cut, keep=False) as server:
+        model = f"openai:m@{server.url}"
+        plait("team", "run", "team.yaml", "--data", "items.jsonl", "--model", model, "--out", "run", "--quiet")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "answers.jsonl").read_text().splitlines()]
+    assert [row["answer"] for row in rows] == [None, "5", None], "5 may be the first digit of 57"
 
 
 # -- numbers
