@@ -138,8 +138,11 @@ def first_number(text: str) -> Numeral | None:
 
 def last_number(text: str) -> Numeral | None:
     """Return the last number of a text; None where there is no digit in it."""
-    groups = _groups(text)
-    return _value(*groups[-1]) if groups else None
+    # A number and what belongs to it stand on one line: the last line with a number will do, however long the text.
+    for line in reversed(text.splitlines()):
+        if any(map(str.isnumeric, line)) and (groups := _groups(line)):
+            return _value(*groups[-1])
+    return None
 
 
 def whole_number(text: str, *, unit: bool = True) -> Numeral | None:

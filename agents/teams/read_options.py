@@ -14,6 +14,9 @@ MOST_WORDS = 12
 """Words of an unmarked reply whose options are read by their texts wherever they stand; of a longer one the last
 sentence is."""
 
+MOST_MENTIONS = 50
+"""Mentions of options in one sentence, above which it is no choice."""
+
 _OPENING = (
     r"(?:the\s+)?(?:(?:correct|right|best|final)\s+)?(?:(?:option|choice|answer|letter)\s+)?(?:is\s+)?(?:number\s+)?"
 )
@@ -172,6 +175,8 @@ class _Reader:
         """Return the option that the last sentence which chooses one names."""
         for sentence in reversed(sentences):
             named = self._mentions(sentence, texts_too=texts_too)
+            if len(named) > MOST_MENTIONS:
+                return Choice(None, "it names options over and over")
             kept = [one for one in named if not self._denied(sentence, one, named)]
             labels = {one.label for one in kept}
             if len(labels) > 1:
