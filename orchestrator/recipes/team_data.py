@@ -4,7 +4,6 @@ A file holds items in our plain format, or rows of a public set as it is publish
 MultiArith, AddSub, AQuA, MBPP, HumanEval, BIG-Bench Hard, DABench, Creative Writing).
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -15,7 +14,7 @@ from ...agents.teams.items import TaskItem, task_item
 from ...errors import DataError, SpecError
 from ...records import JSON, digest, generator
 from ...search.splits import normalised
-from ...user_files import json_rows
+from ...user_files import SHOWN, Unreadable, file_text, json_rows, json_value
 from .team_sets import mbpp_split, set_item, with_options
 
 SHIPPED = ("code", "numbers", "options", "words", "booleans", "values", "writing")
@@ -95,7 +94,7 @@ def _items(rows: Sequence[tuple[str, TaskItem | Mapping[str, Any]]], table: Call
 
 def _rows(path: Path, source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield where each row stands, and the row: lines of JSON, or in a `.json` file one list of rows."""
-    whole = _document(path) if path.suffix == ".json" else None
+    whole = _document(path, source) if path.suffix == ".json" else None
     if isinstance(whole, dict) and isinstance(whole.get("examples"), list):
         yield from ((f"{source}: example {at}", row) for at, row in enumerate(whole["examples"], start=1))
     elif isinstance(whole, list):
@@ -104,15 +103,18 @@ def _rows(path: Path, source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield from ((f"{source}:{number}", row) for number, row in json_rows(path, source))
 
 
-def _document(path: Path) -> JSON:
-    """Return the JSON value that a file is; None where it is none, such as lines of them."""
+def _document(path: Path, source: str) -> JSON:
+    """Return the JSON value that a file is; None where it is none, such as lines of them.
 
-    def refused(name: str) -> float:
-        raise ValueError(name)
-
+    Raises:
+        DataError: it is a list that is no strict JSON.
+    """
+    text = file_text(path, source)
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=refused)
-    except (OSError, ValueError, RecursionError):
+        return json_value(text)
+    except Unreadable as error:
+        if text.lstrip().startswith("["):
+            raise DataError(source, text[:SHOWN], f"a list of JSON objects ({error})") from error
         return None
 
 
