@@ -16,6 +16,10 @@ from ..errors import SpecError
 from ..records import seed_of
 from .gate import GAINS, Gate, sign
 
+_PUNCTUATION = re.compile(
+    r"(?<![\d])[.,:]|[.,:](?!\d)|(?<=\d),(?=\d{3}(?!\d))|[;!?\"'`\u00b4\u2018-\u201f\u2026\u00ab\u00bb\u00a1\u00bf]"
+    r"|(?<=[^\W\d])[-\u2010-\u2015](?=[^\W\d])"
+)
 SPAN = 8
 """Words in a row that a text must not share with a held-out question."""
 EXAMPLE = ("<example>", "</example>")
@@ -115,7 +119,15 @@ def split_items(questions: Mapping[str, str], sizes: Mapping[str, int | float], 
 
 
 def normalised(text: str) -> str:
-    """Return `text` without what makes no other question of it: case, spaces and the forms of Unicode characters."""
+    """Return `text` without what makes no other question of it: case, spaces, punctuation and forms of characters.
+
+    Signs that mean something stay: a decimal point, brackets, operators; of a text of nothing else, all stay.
+    """
+    plain = _plain(text)
+    return _PUNCTUATION.sub("", plain) or plain
+
+
+def _plain(text: str) -> str:
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
@@ -124,7 +136,9 @@ def _groups(questions: Mapping[str, str], seed: int) -> list[tuple[int, list[str
     groups: dict[str, list[str]] = defaultdict(list)
     for item in sorted(questions):
         groups[normalised(questions[item])].append(item)
-    return sorted((seed_of(seed, "split", text), items) for text, items in groups.items())
+    # The hash is of a question as it is written, spaces and case aside: data without twins falls as it ever did.
+    written = {text: min(_plain(questions[item]) for item in items) for text, items in groups.items()}
+    return sorted((seed_of(seed, "split", written[text]), items) for text, items in groups.items())
 
 
 def _by_share(groups: Sequence[tuple[int, list[str]]], shares: Mapping[str, float]) -> dict[str, tuple[str, ...]]:

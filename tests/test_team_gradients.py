@@ -241,7 +241,7 @@ def test_a_pass_becomes_steps_layer_by_layer(tmp_path):
     ]  # fmt: skip
     prompt = rendered(to_critique(shown=(sample(trace=steps),)))
     assert "solve / one / solver:\n| Answer: 6\nread as:\n| 6" in prompt
-    assert "check / only / checker (nothing could be read from it):\n| no idea" in prompt
+    assert "check / only / checker (nothing could be read from it):\n| no idea\nwhy:\n| it holds no number" in prompt
 
 
 # What a repair is shown.

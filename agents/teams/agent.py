@@ -86,12 +86,12 @@ class AskAgent:
             CallFailed: a call gave no answer; an answer without text is one that cannot be read.
         """
         messages = self.wording.messages(given.prompt)
-        text = await self._text(messages, model, given.prompt, seed)
-        found = read(text, self.schema, self.sought)
+        text, cut = await self._reply(messages, model, given.prompt, seed)
+        found = read(text, self.schema, self.sought, cut=cut)
         if found.value is not None:
             return Said(text=spoken(text).text, value=found.value)
-        again = await self._text(self._again(messages, text, found), model, given.prompt, seed)
-        second = read(again, self.schema, self.sought)
+        again, cut = await self._reply(self._again(messages, text, found), model, given.prompt, seed)
+        second = read(again, self.schema, self.sought, cut=cut)
         kept = spoken(again if again.strip() else text).text
         return Said(text=kept, value=second.value, retried=True, error=second.error)
 
@@ -102,17 +102,18 @@ class AskAgent:
         prompt = await model.count_tokens(first) + await model.count_tokens(retry) + self.max_tokens
         return Upper(2, prompt, 2 * self.max_tokens)
 
-    async def _text(self, messages: Sequence[Message], model: ChatModel, prompt: str, seed: int) -> str:
-        """Return an answer's text; empty where the model answered without any."""
+    async def _reply(self, messages: Sequence[Message], model: ChatModel, prompt: str, seed: int) -> tuple[str, bool]:
+        """Return an answer's text, empty where the model answered without any, and whether it ended at its limit."""
         # One seed for all items would give them one luck: servers draw the same noise for the same seed.
         drawn = seed_of(seed, "team-agent", prompt) % 2**31 if self.temperature else None
         sampling = Sampling(self.temperature, max_tokens=self.max_tokens, seed=drawn)
         try:
-            return (await model.generate(messages, sampling)).text
+            reply = await model.generate(messages, sampling)
         except CallFailed as error:
             if error.reason != "Empty":
                 raise
-            return ""
+            return "", False
+        return reply.text, reply.finish == "length"
 
     def _again(self, messages: Sequence[Message], text: str, found: Read) -> list[Message]:
         """Return the call of the second try; an answer without text is no turn, which some templates refuse."""

@@ -45,7 +45,9 @@ class Step(_Frozen):
     value: str | None = None
     """What was read from it; None where nothing could be."""
     failure: str = ""
-    """Why there is no output, or no value."""
+    """Why there is no output."""
+    unread: str = ""
+    """Why no value could be read."""
 
 
 class Sample(_Frozen):

@@ -243,6 +243,7 @@ def steps_of(graph: Graph, team: TeamSpec) -> tuple[Step, ...]:
                 output=row.output,
                 value=row.value,
                 failure=row.failure,
+                unread=row.unread,
             )
             for row in rows
             if row.layer == layer.name

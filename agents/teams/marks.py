@@ -93,7 +93,9 @@ def _marks(text: str) -> Iterator[_Mark]:
         if match.start() < closed:  # a box in a box
             continue
         content = braced(text, match.end()) if match[0].endswith("{") else re.match(r"\d+", text[match.end() :])[0]  # type: ignore[index]
-        if content is not None and content.strip():
+        if content is None:  # never closed, nor is what opens behind it
+            return
+        if content.strip():
             closed = match.end() + len(content)
             yield _Mark(match.start(), match.end() + len(content), True, content.strip(), True, True)
 

@@ -80,7 +80,8 @@ def named_values(text: str) -> dict[str, str]:
         return {words(name): _told(value) for name, value in read.items()}
     pairs = _PAIR.findall(text)
     # Line by line: one pattern over all of it would try every break between spaces.
-    lines = [match.groups() for line in text.splitlines() if (match := _NAMED.match(line.strip()))]
+    plain = [re.sub(r"\*\*|`|^[\s*-]*\"|\"(?=\s*[:=])", "", line.strip()) for line in text.splitlines()]
+    lines = [match.groups() for line in plain if (match := _NAMED.match(line))]
     return {words(name): value.strip() for name, value in pairs or lines}
 
 

@@ -37,19 +37,20 @@ _NUMBER = re.compile(
     re.IGNORECASE,
 )
 _SCALE = re.compile(rf"(?:[\s-](?P<words>(?:(?:{'|'.join(_SCALES)})s?\b[\s-]?)+))", re.IGNORECASE)
-_PERCENT = re.compile(r"\s?%|\s?per\s?cent\b(?!age)", re.IGNORECASE)
+_PERCENT = re.compile(r"\s?%|\s?pct\b|\s?per\s?cent\b(?!age)", re.IGNORECASE)
 # Letters right behind a number that are its unit; k, M, b, bn may be thousands and millions, or a name.
 _ATTACHED = re.compile(r"(?:[a-z\u00b5\u03a9]{2,}|[mglLshNJWVACF\u00b0])(?![A-Za-z\d])(?:[23](?!\d))?")
 _SCALING = re.compile(
-    r"[\s-]?(?:k|K|M|B|G|T|bn|mn|mio|tn|mil)\b(?!/)"
+    r"[\s-]?(?:k|K|M|B|G|T|bn|mn|mio|Mio|Mrd|tn|mil|mln|bln|thou|grand)\b(?!/)"
     r"|[\s-]?(?:hundred|thousand|million|billion|trillion)(?!aire)\w"
     r"|[\s-](?:dozens?|lakhs?|crores?|gross|hal(?:f|ves)|quarters?|(?:third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|"
     r"eleventh|twelfth|\w+teenth|\w+tieth|hundredth|thousandth|millionth|billionth)s?|squared|cubed|factorial|o'clock|"
     r"[ap]\.?m\b\.?)(?!\w)",
 )
 _OPEN_END = re.compile(
-    r"(?:\s*\+(?!\s*[(\w.$\u20ac\u00a3\u00a5\u20b9])|\s+or\s+(?:more|less|fewer|so|higher|lower|above|below)\b|\s+and\s+(?:a\s+half|up|over|"
-    r"above)\b|\s+(?:at\s+(?:most|least)|minimum|maximum)\b|(?:[\"'*)\]}]|\s)*\?)",
+    r"(?:\s+(?:less|more|fewer)\s+than\b|\s+(?:raised\s+)?to\s+the\b|[\u2030\u2031]"
+    r"|\s*\+(?!\s*[(\w.$\u20ac\u00a3\u00a5\u20b9])|\s+or\s+(?:more|less|fewer|so|higher|lower|above|below)\b"
+    r"|\s+and\s+(?:a\s+half|up|over|above)\b|\s+(?:at\s+(?:most|least)|minimum|maximum)\b|(?:[\"'*)\]}]|\s)*\?)",
     re.IGNORECASE,
 )
 _UNIT_POWER = re.compile(
@@ -68,7 +69,20 @@ _DENIED = re.compile(
     r"perhaps|maybe|possibly|might\s+be|may\s+be|could\s+be)\b|n't\b)[^.,;:!?\n=]*$",
     re.IGNORECASE,
 )
-_FUNCTION = re.compile(r"[A-Za-z_]\($|\\[A-Za-z]+\s*[{(\[]*$|[\^_!]\s?[{(]?$")
+_MONTHS = (
+    r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
+    r"|Nov(?:ember)?|Dec(?:ember)?)"
+)
+_DATE = re.compile(rf"\s+(?:of\s+)?{_MONTHS}\b(?!\s+(?:be|have)\b)")
+# What is worked out of a number, and what a number is only the name of.
+_FUNCTION = re.compile(
+    rf"(?i:[A-Za-z_]\($|\\[A-Za-z]+\s*[{{(\[]*$|[\^_!\u221a\u221b]\s?[{{(]?$|[-+*/^{_MONEY}]\s?\($|\w\|$"
+    r"|\b(?:log|ln|sin|cos|tan|sqrt|exp|abs|gcd|lcm|mod|(?:square|cube)\s+root(?:\s+of)?|(?:half|double|twice|triple|"
+    r"square|cube|third|quarter|factorial|percent)(?:\s+of)?|%\s*of)\s*$"
+    r"|%\s+of\s+$|\b(?:steps?|equations?|eq|figures?|fig|sections?|chapters?|pages?|questions?|problems?|examples?|"
+    r"methods?|tables?|lines?|options?|choices?|versions?|cases?)\.?\s*[(\[#]?$)"
+    rf"|\b{_MONTHS}\.?\s+$"
+)
 # A sum or product with what is no number: "x + 5", "(x - 2) * 5". Words behind a number are its unit.
 _OPERAND = re.compile(r"(?P<words>[)\]}]|[A-Za-z][A-Za-z\s./']*)\s*[-+*/\u00f7^]\s*[(\[{]*$")
 _MEASURES = (
@@ -81,7 +95,8 @@ _COMPOUND = re.compile(rf"\.?\s*{_MEASURES}\.?,?(?:\s+and)?\s*", re.IGNORECASE)
 _EQUATES = re.compile(r"[=\u2248\u2192]|\bequals\b|\bis\s+equal\s+to\b|\bwhich\s+is\b", re.IGNORECASE)
 _SENTENCE = re.compile(r"[.;!?](?:\s|$)|[\n]")
 _JOINS = re.compile(
-    r"[\s)\]}\"'*%]*(?:(?:[A-Za-z]+\s+){0,2}(?:and|or|to|plus|minus|through|till|until|&)|by|times|over|versus|vs\.?|x|"
+    r"[\s()\[\]}\"'*%]*(?:(?:[A-Za-z]+\s+){0,2}(?:and|or|to|plus|minus|through|till|until|"
+    r"remainder|[rR]|&)(?:\s+(?:maybe|perhaps|possibly|even))?|by|times|over|in|per|versus|vs\.?|x|"
     r"(?:out\s+)?of|(?:divided|multiplied)\s+by|(?:instead|short)\s+of|(?:rather|other)\s+than)[\s(\[{$]*",
     re.IGNORECASE,
 )
@@ -123,8 +138,11 @@ def first_number(text: str) -> Numeral | None:
 
 def last_number(text: str) -> Numeral | None:
     """Return the last number of a text; None where there is no digit in it."""
-    groups = _groups(text)
-    return _value(*groups[-1]) if groups else None
+    # A number and what belongs to it stand on one line: the last line with a number will do, however long the text.
+    for line in reversed(text.splitlines()):
+        if any(map(str.isnumeric, line)) and (groups := _groups(line)):
+            return _value(*groups[-1])
+    return None
 
 
 def whole_number(text: str, *, unit: bool = True) -> Numeral | None:
@@ -312,7 +330,7 @@ def _stands_alone(text: str, begin: int, start: int, end: int, digits: str) -> b
         return False
     if re.match(r"!", after) and re.fullmatch(r"\d{1,2}", digits) and int(digits) <= FACTORIALS:
         return False
-    if _OPEN_END.match(after) or _SCALING.match(after) or _ORDINAL.match(after):
+    if _OPEN_END.match(after) or _DATE.match(after) or _SCALING.match(after) or _ORDINAL.match(after):
         return False
     if re.match(r"[A-Za-z\u00b5\u03a9]", after) and not _ATTACHED.match(after):
         return False

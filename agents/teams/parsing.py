@@ -26,7 +26,11 @@ from .read_programs import program_of
 
 MOST_WORDS = 8
 """Words of a reply that is taken whole where nothing marks its answer."""
+SHORT = 8
+"""Characters of a reply, ended at its limit, that may be a label and nothing else."""
 CUT_THOUGHT = "it ended within its thoughts, before any answer"
+CUT_REPLY = "it ended at its limit of tokens, before a whole answer"
+_QUOTES = str.maketrans("\u2018\u2019\u201b\u02bc\u201c\u201d\u201f", "''''\"\"\"")
 _TRAILING = re.compile(r",(\s*[}\]])")
 
 
@@ -58,14 +62,39 @@ class Sought:
 NOTHING_MORE = Sought()
 
 
-def read(text: str, schema: Schema, sought: Sought = NOTHING_MORE) -> Read:
-    """Return what a reply says under `schema`; an empty reply says nothing, nor does one that only thinks."""
+def read(text: str, schema: Schema, sought: Sought = NOTHING_MORE, *, cut: bool = False) -> Read:
+    """Return what a reply says under `schema`; an empty reply says nothing, nor does one that only thinks.
+
+    Args:
+        text: The reply.
+        schema: What its answer must be.
+        sought: What else is known of a readable answer.
+        cut: Whether it ended at its limit of tokens: then what it says whole before its last line may be read.
+    """
     reply = spoken(text)
     if reply.cut:
         return Read(None, CUT_THOUGHT)
     if not reply.text:
         return Read(None, "it was empty")
-    return _READERS[schema.kind](reply.text, schema, sought)
+    if cut and schema.kind != "text":
+        return _read_cut(reply.text + "\n" * text.rstrip(" ").endswith("\n"), schema, sought)
+    plain = reply.text if schema.kind in ("text", "code", "values", "word") else reply.text.translate(_QUOTES)
+    return _READERS[schema.kind](plain, schema, sought)
+
+
+def _read_cut(text: str, schema: Schema, sought: Sought) -> Read:
+    """Return what a reply says that ended at its limit: a number or a line may go on, a program may lack its end."""
+    if schema.kind == "code":
+        whole = len(re.findall(r"^[ \t]*(?:```|~~~)", text, re.MULTILINE)) % 2 == 0
+        return read(text, schema, sought) if whole and re.search(r"```|~~~", text) else Read(None, CUT_REPLY)
+    if schema.kind in ("option", "boolean") and len(text) <= SHORT:  # where a token or two are all that was asked for
+        return read(text, schema, sought)
+    last = re.search(r"\n[^\n]*\Z|(?<=[.!?\]}$])[ \t][^.!?\n]*\Z", text)
+    kept = text[: last.start()] if last else ""
+    if schema.kind in ("number", "word") and not isinstance(marked(kept), Marked):
+        return Read(None, CUT_REPLY)
+    found = read(kept, schema, sought) if kept.strip() else Read(None)
+    return found if found.value is not None else Read(None, CUT_REPLY)
 
 
 def read_object(text: str) -> dict[str, Any] | None:
@@ -133,7 +162,8 @@ def _option(text: str, schema: Schema, sought: Sought) -> Read:
     mark = _answer(text)
     if isinstance(mark, Read):
         return mark
-    texts = sought.choices if len(sought.choices) == len(schema.options) else ()
+    choices = tuple(text.translate(_QUOTES) for text in sought.choices)
+    texts = choices if len(sought.choices) == len(schema.options) else ()
     read = choice(text, mark, schema.options, texts)
     return Read(read.label, "" if read.label else read.error or f"it names none of {', '.join(schema.options)}")
 

@@ -21,7 +21,7 @@ _WITH_REASON = re.compile(
     re.IGNORECASE,
 )
 _PREDICATE = re.compile(
-    r"(?:\b(?:is|are|was|were|be|being|been|equals?|to|as|seems?|remains?|becomes?|returns?|yields?|gives?|says?|sounds?|"
+    r"(?:\b(?:is|are|was|were|be|being|been|equals?|to|as|seems?|remains?|becomes?|returns?|yields?|gives?|says?|conclude|sounds?|"
     r"holds?|answer|get|have)|'s|n't|[=:>\u2192]|\bnot|\bnever)[\s*_`\"'(]*"
     r"(?:(?:also|indeed|therefore|thus|hence|clearly|definitely|likely|probably|simply|always|necessarily)\s+)?"
     r"[*_`\"']*(?P<said>true|false|untrue|yes|no(?=\s*[*_`\"')\]]*(?:[.!,;]|$)))\b(?!\s+(?:or|and/or|nor)\b)",
@@ -116,6 +116,7 @@ def _marked(text: str) -> Said:
 
 def _of_sentence(sentence: str) -> _Sentence | None:
     """Return what a sentence says; None where it says nothing, or only what would be."""
+    sentence = re.sub(r"\b(?:would|must|should|'d)\s+(?=(?:say|answer|conclude)\b)", " ", sentence, flags=re.IGNORECASE)
     bare = _BARE.match(sentence)
     if bare and "?" not in sentence:
         value, rest = bare["said"].lower() in _YES, sentence[bare.end() :]

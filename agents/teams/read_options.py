@@ -14,6 +14,9 @@ MOST_WORDS = 12
 """Words of an unmarked reply whose options are read by their texts wherever they stand; of a longer one the last
 sentence is."""
 
+MOST_MENTIONS = 50
+"""Mentions of options in one sentence, above which it is no choice."""
+
 _OPENING = (
     r"(?:the\s+)?(?:(?:correct|right|best|final)\s+)?(?:(?:option|choice|answer|letter)\s+)?(?:is\s+)?(?:number\s+)?"
 )
@@ -106,6 +109,8 @@ class _Reader:
 
     def exact(self, text: str) -> Choice:
         """Return the option that is all a text says: its label, its text, or both."""
+        if text.rstrip(" *_`\"')").endswith("?") and not any("?" in one for one in self._texts):
+            return Choice(None, "it asks rather than answers")
         said = words(unwrapped(text))
         bare = words(re.sub(rf"^(?:{_OPENING})(?=\S)", "", said, flags=re.IGNORECASE)) or said
         named = self._by_name.get(said) or self._by_name.get(bare)
@@ -170,6 +175,8 @@ class _Reader:
         """Return the option that the last sentence which chooses one names."""
         for sentence in reversed(sentences):
             named = self._mentions(sentence, texts_too=texts_too)
+            if len(named) > MOST_MENTIONS:
+                return Choice(None, "it names options over and over")
             kept = [one for one in named if not self._denied(sentence, one, named)]
             labels = {one.label for one in kept}
             if len(labels) > 1:
@@ -234,6 +241,8 @@ class _Reader:
     def _denied(self, text: str, one: _Named, named: Sequence[_Named]) -> bool:
         """Whether a mention is denied, by a word before it (no mention between but a joined one) or after it."""
         before = text[: one.start]
+        if re.search(r"\b(?:anything|everything|all|any|none)\s+(?:\w+\s+)?but\s+[(\[\"']*$", before, re.IGNORECASE):
+            return True
         clause = re.split(r"\bbut\b|\binstead,|[;:]|\.\s|,\s*(?=it\b|the\b|so\b)", before, flags=re.IGNORECASE)[-1]
         if match := _DENIED.search(clause):
             begins = one.start - (len(clause) - match.start())

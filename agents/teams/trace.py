@@ -37,6 +37,7 @@ class TraceRow:
         tokens: Sent and answered.
         seconds: Of the call.
         failure: Why there is no output; empty where there is one.
+        unread: Why no value could be read from an agent's output; empty where one could.
     """
 
     item: str
@@ -51,6 +52,7 @@ class TraceRow:
     tokens: float
     seconds: float
     failure: str = ""
+    unread: str = ""
 
     def as_json(self) -> dict[str, JSON]:
         """Return the row as JSON."""
@@ -100,16 +102,16 @@ def _row(graph: Graph, node: Node, spot: _Spot) -> TraceRow:
     given = None if blocked else graph.given(node)
     asked = given.prompt if isinstance(given, PROMPTS) else ""
     sent = "" if given is None else asked or canonical(given.model_dump(mode="json"))
-    output, value = "", None
+    output, value, unread = "", None, ""
     if isinstance(state.output, Said):
-        output, value = state.output.text, state.output.value
+        output, value, unread = state.output.text, state.output.value, state.output.error
     elif state.output is not None:
         output = canonical(state.output.model_dump(mode="json"))
     failed = state.failed
     return TraceRow(
         graph.item, *spot, node.id, digest(asked) if asked else "", sent, output, value,
         state.cost.get("tokens", 0.0), state.cost.get("seconds", 0.0),
-        "" if failed is None else f"{failed.reason}: {failed.detail}".rstrip(": "),
+        "" if failed is None else f"{failed.reason}: {failed.detail}".rstrip(": "), unread,
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from .team_base import Session
 from .team_ending import cut_short, stated
 from .team_headroom import SplitMethod
 from .team_headroom_result import headroom_line
+from .team_met import met_elsewhere
 from .team_models import OpenModels, names_in
 from .team_phases import Announced, leak_check, notes_of, passes, profile_of, take_split, validation_for
 from .team_plan import MOST_HEADROOM, passes_of_a_search, plan_of, reserved
@@ -177,6 +178,9 @@ class TeamTrainer(SplitMethod):
             finals = [one.final for one in searches.values()]
             if take_split(session.ledger, session.folder.id, split, items, self.team, finals, again=self.spec.again):
                 stamp = f"{stamp}; {split}: a second pass" if stamp else f"{split}: a second pass"
+            for line in met_elsewhere(session.folder.path, split, items, self.team, finals):
+                self._events("note", {"note": line})
+                stamp = f"{stamp}; {line}" if stamp else line
             for wanted in (teams, controls_of(self.spec, self.team, measured)):
                 for name, team in wanted.items():
                     measured.teams[name] = team

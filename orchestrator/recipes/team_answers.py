@@ -38,9 +38,11 @@ class TeamAnswersResult(MethodResult):
         """Return accuracy and failures."""
         found = self.summary
         missing = found["items"] - found["scored"] - found["failed"]
+        unread = found.get("unreadable", 0)
+        unreadable = f", {unread} of them unreadable and scored 0" if unread else ""
         failed = f", {found['failed']} failed and are not counted" if found["failed"] else ""
         stopped = f", {missing} not run" if missing else ""
-        return f"{percent(found['accuracy'])} right on {found['scored']} items{failed}{stopped}"
+        return f"{percent(found['accuracy'])} right on {found['scored']} items{unreadable}{failed}{stopped}"
 
     def show(self, console: Console) -> None:
         """Print accuracy, failures and what an item took."""
@@ -109,8 +111,14 @@ def _row(item: TaskItem, outcome: Outcome | None) -> dict[str, JSON]:
     row: dict[str, JSON] = {"id": item.id, "question": item.question, "kind": item.kind, "gold": item.gold}
     if isinstance(outcome, Scored):
         values = {name: outcome.values[name] for name in ("answer", "score", "calls", "tokens", "path", "unparsed")}
-        return {**row, **values, "failed": None}
-    return {**row, "answer": None, "score": None, "failed": outcome.reason if outcome is not None else STOPPED}
+        return {**row, **values, "unreadable": values["answer"] is None, "failed": None}
+    return {
+        **row,
+        "answer": None,
+        "score": None,
+        "unreadable": False,
+        "failed": outcome.reason if outcome is not None else STOPPED,
+    }
 
 
 def _summary(team: str, rows: list[dict[str, Any]]) -> dict[str, JSON]:
@@ -119,6 +127,7 @@ def _summary(team: str, rows: list[dict[str, Any]]) -> dict[str, JSON]:
     return {
         "team": team, "items": len(rows), "scored": len(scored), "failed": len(reasons),
         "failures": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
+        "unreadable": sum(row["unreadable"] for row in scored),
         "accuracy": mean_interval([row["score"] for row in scored], "team-run", support=SHARE),
         **{name: _mean(row[name] for row in scored) for name in ("calls", "tokens", "path", "unparsed")},
         "whole": {name: sum(row[name] for row in scored) for name in ("calls", "tokens")},

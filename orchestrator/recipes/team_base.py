@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from ...agents.sandbox import Sandbox, offered
 from ...agents.teams.items import TaskItem
 from ...agents.teams.wording import Wording
-from ...errors import DataError
+from ...errors import DataError, SpecError
 from ...records import JSON, Failed, Outcome, Request
 from ...team_files import load_team
 from ...teams import TeamSpec
@@ -25,7 +25,7 @@ from ..runfolder import RunFolder, write_json, write_text
 from ..spec import validated
 from ..study import BatchPlan, Strand, Study, StudyResult
 from .base import MethodRun, opened_ledger
-from .team_data import items_digest, load_items
+from .team_data import given_items, items_digest, load_items
 from .team_models import OpenModels, TeamModels, team_models
 from .team_phases import Told
 from .team_worker import STOPPED, TeamSetup, TeamWorker
@@ -35,6 +35,7 @@ SCHEMA = 1
 WHOLE = BatchPlan(ask=100_000, lag=100_000, window=64)
 """A phase of a search is asked at once: what a search over teams proposes waits for whole phases anyway."""
 GivenTeam = TeamSpec | str | Path | dict[str, Any]
+GivenData = str | Path | Sequence[TaskItem | Mapping[str, Any]]
 
 
 class TeamMethod(MethodRun):
@@ -52,15 +53,13 @@ class TeamMethod(MethodRun):
     rows_kept: ClassVar[bool] = False
     result_type: ClassVar[type[Any]]
 
-    def __init__(
-        self, team: GivenTeam, data: str | Path | Sequence[TaskItem] = "plait:numbers", **settings: Any
-    ) -> None:
+    def __init__(self, team: GivenTeam, data: GivenData = "plait:numbers", **settings: Any) -> None:
         super().__init__()
         self.team = given_team(team)
         given = {"team": self.team.model_dump(mode="json", exclude_defaults=True), **settings}
         given["data"] = str(data) if isinstance(data, str | Path) else "inline"
         self.spec = validated(self.spec_type, given, self.method)
-        self._given = None if isinstance(data, str | Path) else tuple(data)
+        self._given = None if isinstance(data, str | Path) else tuple(given_items(data))
         self._test: tuple[TaskItem, ...] | None = None
         self.wording = Wording(None if self.spec.prompts is None else Path(self.spec.prompts))
 
@@ -82,10 +81,10 @@ class TeamMethod(MethodRun):
             DataError: an item cannot be used, or there is none.
         """
         if self._given is None:
-            return load_items(self.spec.data, self.spec.limit, self.spec.seed)
+            return self._fitting(load_items(self.spec.data, self.spec.limit, self.spec.seed), self.spec.data)
         if not self._given:
             raise DataError(f"{self.method}: data", "no item", "one or more")
-        return list(self._given)
+        return self._fitting(list(self._given), "data")
 
     @cached_property
     def test_items(self) -> list[TaskItem]:
@@ -93,7 +92,13 @@ class TeamMethod(MethodRun):
         if self._test is not None:
             return list(self._test)
         source = getattr(self.spec, "test_data", None)
-        return load_items(source) if source else []
+        return self._fitting(load_items(source), source) if source else []
+
+    def _fitting(self, items: list[TaskItem], where: str) -> list[TaskItem]:
+        """Return items, once the team answers with what all of them ask for."""
+        for item in items:
+            check_kind(self.team, item, where)
+        return items
 
     @cached_property
     def by_id(self) -> dict[str, TaskItem]:
@@ -278,3 +283,14 @@ def given_team(given: GivenTeam) -> TeamSpec:
     if isinstance(given, TeamSpec):
         return given
     return TeamSpec.parse(given) if isinstance(given, dict) else load_team(given)
+
+
+def check_kind(team: TeamSpec, item: TaskItem, where: str) -> None:
+    """Refuse an item that the team does not answer: what it says would be scored as something else.
+
+    Raises:
+        SpecError: the item asks for another kind of answer than the team's.
+    """
+    if item.kind != team.answer.kind:
+        asks = f"{item.kind} ({item.question[:40]!r})"
+        raise SpecError(f"{where}: kind", asks, f"{team.answer.kind}, which is what the team answers with")

@@ -131,3 +131,14 @@ def same_answer(told: Told, who: str) -> tuple[str, ...]:
     if len(seen) < FEWEST or len(answers) > 1 or answers == {None} or all(values["score"] == 1 for values in seen):
         return ()
     return (f"the {who} gives one answer, {answers.pop()[:LENGTH]}, to all {len(seen)} confirm items",)
+
+
+def unreadable(told: Told) -> int:
+    """Return how many answers could not be read, asked twice: each scores 0, and is no wrong one."""
+    return sum(isinstance(outcome, Scored) and outcome.values["answer"] is None for _, outcome in told)
+
+
+def unreadable_note(told: Told, who: str) -> tuple[str, ...]:
+    """Return a note where answers of a team could not be read."""
+    count = unreadable(told)
+    return (f"{count} of {len(told)} confirm answers of the {who} could not be read, and score 0",) if count else ()

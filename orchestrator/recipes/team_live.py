@@ -27,7 +27,7 @@ from ..loops import run_blocking
 from ..paying import Policy
 from ..spec import validated
 from .team_answers import TeamAnswers, TeamAnswersResult
-from .team_base import GivenTeam, given_team
+from .team_base import GivenTeam, check_kind, given_team
 from .team_models import OpenModels, team_models
 from .team_spec import TeamRunSpec
 
@@ -102,6 +102,7 @@ class Team:
         """Return the answer to an item or a bare question, inside a running event loop."""
         scored = isinstance(asked, TaskItem)
         item = asked if isinstance(asked, TaskItem) else bare_item(asked, self.team.answer)
+        check_kind(self.team, item, "item")
         live = await asyncio.to_thread(self._opened, address)
         loss = partial(score_node, judge_model=live.models.pool("judge")) if scored else None
         made = TeamGraphs(self.team, live.models.agents, self.wording, self.spec.seed, loss)

@@ -41,7 +41,7 @@ def plan_of(
         prompts: Plain prompts that are tried before; 0 for none.
 
     Raises:
-        SpecError: the run's budget of calls is below the floor.
+        SpecError: the run's budget of calls pays for no whole run, even where no edit is proposed.
     """
     least, most = planned_calls(team)
     profiles = [profile_of(spec, name) for name in spec.searches]
@@ -52,18 +52,45 @@ def plan_of(
     first_at_most = headroom_calls(team, splits, prompts, most=True)
     whole = first + sum(searches) + later
     floor = min(floor_of(spec, team, splits) + first, whole)
+    fewest = min(floor, first + fewest_calls(spec, team, splits))
     calls = spec.run.budget_calls
-    if calls is not None and calls < floor:
-        steps = min(FLOOR_STEPS, spec.steps)
-        expected = f"{floor} or more: start team on {FLOOR_ITEMS} items, {steps} steps, and the confirm split"
+    if calls is not None and calls < fewest:
+        expected = f"{floor} or more: {_of_floor(spec)}; no whole run takes fewer than {fewest}"
         raise SpecError("team.run.budget_calls", calls, expected)
+    few = [] if calls is None or calls >= floor else [_too_few(calls, floor, spec)]
     return {
         "calls_an_item": least, "calls_an_item_at_most": most, "headroom_calls": first,
         "search_calls": sum(searches), "search_calls_at_most": searches_at_most, "later_calls": later, "calls": whole,
-        "calls_at_most": first_at_most + searches_at_most + later_at_most, "floor": floor,
+        "calls_at_most": first_at_most + searches_at_most + later_at_most, "floor": floor, "fewest": fewest,
         "splits": {name: len(items) for name, items in splits.parts()},
-        "notes": [*notes, *_growth(profiles, team, most)],
+        "notes": [*notes, *few, *_growth(profiles, team, most)],
     }  # fmt: skip
+
+
+def _of_floor(spec: TeamTrainSpec) -> str:
+    steps = min(FLOOR_STEPS, spec.steps)
+    return f"the start team on {FLOOR_ITEMS} validation items, {steps} step{'s' * (steps > 1)}, and the confirm split"
+
+
+def _too_few(calls: int, floor: int, spec: TeamTrainSpec) -> str:
+    return (
+        f"run.budget_calls {calls} is below {floor}, which pay for {_of_floor(spec)}: unless few edits come so far as "
+        "to be judged, the budget ends the search"
+    )
+
+
+def fewest_calls(spec: TeamTrainSpec, team: TeamSpec, splits: Splits) -> int:
+    """Return the fewest calls that a whole run can make: no edit is proposed, and the start team is the answer.
+
+    Passes of equal teams are paid once, and later steps may draw the first one's batch again.
+    """
+    profile, a_pass = profile_of(spec, spec.profile), planned_calls(team)[0]
+    batch = 0 if profile.aim == "random" else min(profile.batch or len(splits.train), len(splits.train))
+    one = 0 if single(team).hash == team.hash else planned_calls(single(team))[0]
+    controls = set(spec.controls)
+    an_item = a_pass + (one if controls & {"single", "best-of-n"} else 0)
+    an_item += 2 * planned_calls(single(team))[0] if "best-of-n" in controls else 0
+    return batch * a_pass + an_item * (len(splits.confirm) + len(splits.test))
 
 
 def _growth(profiles: Sequence[TextualProfile], team: TeamSpec, most: int) -> list[str]:

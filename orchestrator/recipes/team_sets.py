@@ -1,11 +1,13 @@
 """Rows of public sets, by their own field names, as items that teams answer. Pure but for the tables of one set.
 
-A row is known by its fields, never by its file's name. What a set shows with a task (the examples of a docstring, the
-first assert) is a visible test; the rest is hidden.
+Sets are read as they are published: GSM8K, MultiArith, AddSub, AQuA, MBPP, HumanEval, BIG-Bench Hard, DABench. A row is
+known by its fields, never by its file's name. What a set shows with a task (the examples of a docstring, the first
+assert) is a visible test; the rest is hidden.
 """
 
 import ast
 import doctest
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -14,10 +16,14 @@ from ...agents.teams.items import LABELS, InputFile, TaskItem, task_item
 from ...agents.teams.matching import boolean, number
 from ...errors import SpecError
 from ...records import JSON
+from .team_mbpp import mbpp_item
 
 Row = Mapping[str, Any]
 Table = Callable[[str], str]
 """Returns the text of a table by its file name."""
+
+LABELS_OF_DABENCH = "da-dev-labels.jsonl"
+"""The file of its answers, beside that of its questions."""
 
 _LINE = re.compile(
     r"^[\s>*]*(?:for\s+)?(\w+\(.*\))\s*#?\s*"
@@ -53,6 +59,15 @@ def set_item(row: Row, table: Table) -> TaskItem | None:
         if needed <= fields:
             return read(row, table)
     return None
+
+
+def mbpp_split(row: Row) -> str:
+    """Return the official split of a row of MBPP, by its task number; "" for a row of any other set."""
+    number = row.get("task_id")
+    if type(number) is not int or not {"test_list", "code"} <= set(row):
+        return ""
+    ends = {"prompt": 10, "test": 510, "validation": 600, "train": 974}
+    return next((name for name, last in ends.items() if 0 < number <= last), "")
 
 
 def with_options(question: str, options: tuple[str, ...]) -> str:
@@ -179,24 +194,53 @@ def _choices(row: Row, table: Table) -> TaskItem:
     return task_item(with_options(_text(row, "question"), choices), "option", LABELS[answer], options=choices)
 
 
+def _lettered(row: Row, table: Table) -> TaskItem:
+    """Return an item of AQuA (arXiv 1705.04146) as published: options that begin with their letters."""
+    answer, given = _text(row, "correct").strip(), row["options"]
+    if not isinstance(given, list) or not all(isinstance(option, str) for option in given):
+        raise SpecError("options", given, "a list of texts")
+    parts = [re.match(r"\s*\(?([A-Z])\)\s*(.*)", option, re.DOTALL) for option in given]
+    if [part and part[1] for part in parts] != list(LABELS[: len(parts)]):
+        raise SpecError("options", given, 'texts that begin with their letters, such as "A)21"')
+    choices = tuple(part[2].strip() for part in parts if part)
+    if answer not in LABELS[: len(choices)]:
+        raise SpecError("correct", answer, f"a letter from A to {LABELS[len(choices) - 1]}")
+    return task_item(with_options(_text(row, "question"), choices), "option", answer, options=choices)
+
+
+def _example(row: Row, table: Table) -> TaskItem:
+    """Return an item of BIG-Bench Hard as published: its input lists the options, where it has some."""
+    asked, target = _text(row, "input"), _text(row, "target").strip()
+    _, listed, rest = asked.partition("\nOptions:\n")
+    parts = [re.fullmatch(r"\(([A-Z])\)\s?(.*)", line.strip()) for line in rest.splitlines() if line.strip()]
+    if listed and parts and [part and part[1] for part in parts] == list(LABELS[: len(parts)]):
+        choices = tuple(part[2] for part in parts if part)
+        return task_item(asked, "option", target.strip("()"), options=choices)
+    return _exact(asked, target)
+
+
 def _hard(row: Row, table: Table) -> TaskItem:
     """Return an item of BIG-Bench Hard (arXiv 2210.09261): an option, a yes or no, a number or words."""
     question, answer = _text(row, "question"), _text(row, "answer")
     if row.get("choices"):
         choices = tuple(map(str, row["choices"]))
         return task_item(with_options(question, choices), "option", answer.strip("()"), options=choices)
+    return _exact(question, answer)
+
+
+def _exact(question: str, answer: str) -> TaskItem:
     said, counted = boolean(answer), number(answer)
     if said is not None:
         return task_item(question, "boolean", said)
     if counted is not None:
-        return task_item(question, "number", int(counted) if counted.is_integer() else counted)
+        return task_item(question, "number", _plain(counted))
     return task_item(question, "word", answer)
 
 
 def _table(row: Row, table: Table) -> TaskItem:
     """Return an item of DABench (arXiv 2401.05507): named values of a CSV table."""
-    name = _text(row, "file")
-    answer: JSON = row["answer"]
+    name = _text(row, "file" if "file" in row else "file_name")
+    answer = _labelled(row, table)
     if not isinstance(answer, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in answer):
         raise SpecError("answer", answer, "a list of [name, value]")
     parts = [
@@ -207,6 +251,19 @@ def _table(row: Row, table: Table) -> TaskItem:
     ]
     file = InputFile(name=name, text=table(name))
     return task_item("\n".join(parts), "values", {str(key): value for key, value in answer}, files=(file,))
+
+
+def _labelled(row: Row, table: Table) -> JSON:
+    """Return the answer of a row of DABench, which is published with labels in a file of their own."""
+    for field in ("answer", "common_answers"):
+        if field in row:
+            return row[field]
+    for line in table(LABELS_OF_DABENCH).splitlines():
+        label = json.loads(line) if line.strip() else {}
+        if isinstance(label, dict) and label.get("id") == row.get("id") and "common_answers" in label:
+            answer: JSON = label["common_answers"]
+            return answer
+    raise SpecError("id", row.get("id"), f"an id of {LABELS_OF_DABENCH}")
 
 
 def _endings(row: Row, table: Table) -> TaskItem:
@@ -225,8 +282,32 @@ def _endings(row: Row, table: Table) -> TaskItem:
 
 
 def _number(row: Row, table: Table) -> TaskItem:
-    """Return a word problem: GSM8K, MultiArith, AddSub."""
-    return task_item(_text(row, "question"), "number", row["answer"])
+    """Return a word problem: GSM8K (arXiv 2110.14168), whose answers end in "#### 18", MultiArith, AddSub."""
+    answer = row["answer"]
+    if isinstance(answer, str):
+        value = number(answer.rpartition("####")[2])
+        answer = answer if value is None else _plain(value)  # a text is no number, which the item says
+    return task_item(_text(row, "question"), "number", answer)
+
+
+def _final(row: Row, table: Table) -> TaskItem:
+    """Return a word problem of MultiArith, whose answer is a number in a text."""
+    value = number(str(row["final_ans"]))
+    if value is None:
+        raise SpecError("final_ans", row["final_ans"], "a number")
+    return task_item(_text(row, "question").strip(), "number", _plain(value))
+
+
+def _solved(row: Row, table: Table) -> TaskItem:
+    """Return a word problem of MultiArith or AddSub in their first form: a question and its solutions."""
+    solutions = row["lSolutions"]
+    if not isinstance(solutions, list) or len(solutions) != 1 or type(solutions[0]) not in (int, float):
+        raise SpecError("lSolutions", solutions, "a list of one number")
+    return task_item(_text(row, "sQuestion").strip(), "number", _plain(solutions[0]))
+
+
+def _plain(value: float) -> float:
+    return int(value) if float(value).is_integer() else value
 
 
 def _text(row: Row, field: str) -> str:
@@ -237,12 +318,18 @@ def _text(row: Row, field: str) -> str:
 
 _SETS: tuple[tuple[set[str], Callable[[Row, Table], TaskItem]], ...] = (
     ({"prompt", "entry_point", "test", "canonical_solution"}, _program),
+    ({"test_list", "code"}, mbpp_item),
     ({"end_sentences"}, _endings),
     ({"question", "constraints", "format", "file", "answer"}, _table),
+    ({"question", "constraints", "format", "file_name"}, _table),
+    ({"question", "options", "correct"}, _lettered),
+    ({"input", "target"}, _example),
+    ({"sQuestion", "lSolutions"}, _solved),
+    ({"question", "final_ans"}, _final),
     ({"task", "question", "answer"}, _hard),
     ({"question", "choices", "answer"}, _choices),
     ({"question", "answer"}, _number),
 )
 """Fields that tell a set, most telling first, and who reads it."""
 
-__all__ = ["set_item", "with_options"]
+__all__ = ["mbpp_split", "set_item", "with_options"]

@@ -11,7 +11,7 @@ from ...search.textual import TextualSearch
 from ...search.textual_trials import Forward
 from ...team_pictures import diff, mermaid
 from ...teams import TeamSpec
-from .team_ending import Met, asked_facts, is_stopped, missing_facts, same_answer
+from .team_ending import Met, asked_facts, is_stopped, missing_facts, same_answer, unreadable, unreadable_note
 from .team_phases import Told, samples_for, scores_of, single, static, statics
 from .team_spec import TeamTrainSpec
 
@@ -72,6 +72,10 @@ class Measured:
         told = self.told.get(split, {}).get(name, ())
         return {trial.candidate.item: outcome.reason for trial, outcome in told if isinstance(outcome, Failed)}  # type: ignore[attr-defined]
 
+    def unreadable(self, split: str, name: str) -> int:
+        """Return how many of a team's answers could not be read, asked twice: they score 0."""
+        return unreadable(self.told.get(split, {}).get(name, ()))
+
     def whole(self, split: str, *names: str) -> bool:
         """Return whether teams met a split, and no stop kept them from any of its items."""
         told = [self.told.get(split, {}).get(name, ()) for name in names]
@@ -121,6 +125,7 @@ def summarise(
     told = measured.told.get("confirm", {})
     names = {"start": "start team"} | ({own.name: "final team"} if start.hash != own.final.hash else {})
     same = [note for name, who in names.items() for note in same_answer(told.get(name, ()), who)]
+    same += [note for name, who in names.items() for note in unreadable_note(told.get(name, ()), who)]
     return {
         "start": _values(start), "final": _values(own.final), "changed": start.hash != own.final.hash,
         "answer": answer, "confirmed": _confirmed(verdict), "stamp": stamp, "notes": [*notes, *same],
@@ -161,6 +166,7 @@ def row_of(name: str, measured: Measured) -> dict[str, JSON]:
         row[split] = _interval(scores, split) if scores else None
         row[f"{split}_minus_start"] = _paired(scores, start, split) if scores and name != "start" else None
         row |= _missing(split, measured.missing(split, name))
+        row[f"{split}_unreadable"] = measured.unreadable(split, name)
     for value in ("calls", "tokens", "path", "unparsed"):
         mean = measured.mean("confirm", name, value)
         row[value] = None if mean is None else round(mean, 3)
@@ -194,6 +200,7 @@ def _oracle(measured: Measured) -> list[dict[str, JSON]]:
                 best[item] = score if known is None else max(known, score if score is not None else known)
         row[split] = _interval(best, split) if best else None
         row[f"{split}_minus_start"] = _paired(best, measured.scores(split, "start"), split) if best else None
+        row[f"{split}_unreadable"] = None
         lost = [measured.missing(split, name) for name in names]
         row |= _missing(split, {item: why for item, why in lost[0].items() if all(item in one for one in lost)})
     return [{**row, "calls": None, "tokens": None, "path": None, "unparsed": None}]
