@@ -57,7 +57,7 @@ def test_passages_of_text_and_of_fields(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "place"), [("{}\n", ":1: text"), ('{"text": ""}', ":1: text"), ("\n{", ":2"), ("[1]", ":1: text")]
+    ("content", "place"), [("{}\n", ":1: text"), ('{"text": ""}', ":1: text"), ("\n{", ":2"), ("[1]", ":1: got")]
 )
 def test_a_line_without_text_is_named(tmp_path, content, place):
     (tmp_path / "bad.jsonl").write_text(content)
