@@ -176,11 +176,13 @@ class TeamTrainer(SplitMethod):
             if not items or self._stop:
                 continue
             finals = [one.final for one in searches.values()]
-            if take_split(session.ledger, session.folder.id, split, items, self.team, finals, again=self.spec.again):
-                stamp = f"{stamp}; {split}: a second pass" if stamp else f"{split}: a second pass"
-            for line in met_elsewhere(session.folder.path, split, items, self.team, finals):
+            met = take_split(session.ledger, session.folder.id, split, items, self.team, finals, again=self.spec.again)
+            beside = met_elsewhere(session.folder.path, split, items, self.team, finals)
+            for line in beside:
                 self._events("note", {"note": line})
-                stamp = f"{stamp}; {line}" if stamp else line
+            # what the ledger knows needs no second line from the folders beside
+            lines = [f"{split}: a second pass"] if met else beside
+            stamp = "; ".join([*filter(None, [stamp]), *lines])
             for wanted in (teams, controls_of(self.spec, self.team, measured)):
                 for name, team in wanted.items():
                     measured.teams[name] = team
