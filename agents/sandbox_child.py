@@ -89,7 +89,10 @@ def main() -> None:
     for name, most in job["limits"].items():
         kind = getattr(resource, name)
         hard = resource.getrlimit(kind)[1]
-        resource.setrlimit(kind, (most, most) if hard == resource.RLIM_INFINITY else (min(most, hard),) * 2)
+        # of processor time the soft limit ends a program: its signal says why. A program that ignores it meets the hard
+        last = most + 1 if name == "RLIMIT_CPU" else most
+        last = last if hard == resource.RLIM_INFINITY else min(last, hard)
+        resource.setrlimit(kind, (min(most, last), last))
     play(events, job, tokens)
 
 
@@ -100,7 +103,8 @@ def keep(events: int, job: dict[str, Any], child: int) -> NoReturn:
         ended, status, used = os.wait4(child, os.WNOHANG)
         code, took = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
         reason = broken(job)
-        late = time.monotonic() >= end if not ended else code < 0 and took > job["limits"]["RLIMIT_CPU"] - TICK
+        spent = code == -signal.SIGXCPU or (code < 0 and took > job["limits"]["RLIMIT_CPU"] - TICK)
+        late = time.monotonic() >= end if not ended else spent
         if reason or late:
             tell(events, stopped=reason or "Timeout")
         if ended:

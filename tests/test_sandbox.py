@@ -48,6 +48,9 @@ def folders_left() -> set[str]:
 
 HAZARDS = {
     "an endless loop": ("while True: pass", {"Timeout"}),
+    "an endless loop deaf to signals": (
+        "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass", {"Timeout"},
+    ),
     "an endless sleep": ("import time\ntime.sleep(1000)", {"Timeout"}),
     "an endless loop that swallows errors": (
         "import signal, time\nfor each in set(signal.Signals) - {9, 19}:\n"
