@@ -35,5 +35,5 @@ if [ $# -gt 0 ]; then
     exit
 fi
 # test_house.py asks git and builds wheels: no matter of versions.
-"$python" -m pytest -m "not ray and not slow and not postgres and not two_node" --ignore tests/test_house.py
+"$python" -m pytest -n 2 --dist loadfile -m "not ray and not slow and not postgres and not two_node" --ignore tests/test_house.py
 "$python" -m pytest tests/test_cola.py

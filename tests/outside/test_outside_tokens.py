@@ -1,7 +1,6 @@
 """Prompts and what continues them are tokenised as the one text that they are, with tokenizers of many makes."""
 
 import json
-import shutil
 
 import pytest
 import torch
@@ -205,22 +204,3 @@ class TestTextWindows:
         rows = windows(tokenizer, texts, length, count, "fit").tolist()
         assert [token for row in rows for token in row[ends_of(make)[0] :]] == joint[: 16 * count]
         assert all(row[: ends_of(make)[0]] == [tokenizer.bos_token_id][: ends_of(make)[0]] for row in rows)
-
-
-def test_a_tokenizer_file_that_truncates_and_pads_does_neither(tmp_path, plait):
-    make = "byte-level BPE"
-    folder = folder_of(make, tmp_path / "model")
-    values = json.loads((folder / "tokenizer.json").read_text())
-    values["truncation"] = {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
-    values["padding"] = {"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 3,
-                         "pad_type_id": 0, "pad_token": "<pad>"}  # fmt: skip
-    plain = shutil.copytree(folder, tmp_path / "plain")
-    (folder / "tokenizer.json").write_text(json.dumps(values))
-    row = {"id": "a", "question": "Which of these is a city in France?", "choices": ["Paris", "Rome"], "answer": 0}
-    (tmp_path / "data.jsonl").write_text(json.dumps(row))
-    lines = []
-    for place in (folder, plain):
-        code, _, err = plait("score", "--model", place, "--data", "data.jsonl", "--out", "scores.jsonl")
-        assert code == 0, err
-        lines.append((tmp_path / "scores.jsonl").read_text())
-    assert lines[0] == lines[1]
