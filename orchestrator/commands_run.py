@@ -102,7 +102,7 @@ def run_spec(values: dict[str, Any], options: Options, where: str = "spec") -> N
     made = recipe(values.get("method"), where).from_spec(values)
     if options.dry_run:
         plan = made.plan()
-        typer.echo(json.dumps(plan) if options.json else "\n".join(_plan_lines(plan)))
+        typer.echo(json.dumps(plan, allow_nan=False) if options.json else "\n".join(_plan_lines(plan)))
         return
     _carry_out(made, options)
 
@@ -151,7 +151,7 @@ def _carry_out(made: Recipe, options: Options) -> None:
     if options.json:
         end = {"event": "done", "status": result.status, "folder": str(result.folder)}
         share = failed_share(result.timing["counts"])
-        typer.echo(json.dumps({**end, "failed_share": round(share, 6), "exit_code": code}))
+        typer.echo(json.dumps({**end, "failed_share": round(share, 6), "exit_code": code}, allow_nan=False))
     raise typer.Exit(code)
 
 

@@ -32,7 +32,9 @@ def show_team(file: Path, *, mermaid: bool, plot: Path | None, other: Path | Non
         more = {} if apart is None else {"diff": apart}
         typer.echo(
             json.dumps(
-                {"hash": team.hash, "team": values, "mermaid": team_pictures.mermaid(team), **more}, ensure_ascii=False
+                {"hash": team.hash, "team": values, "mermaid": team_pictures.mermaid(team), **more},
+                ensure_ascii=False,
+                allow_nan=False,
             )
         )
     elif apart is not None:

@@ -3,13 +3,14 @@ no use, no headroom, a team that stayed as it was; and teams are called alike wh
 """
 
 import json
+from dataclasses import replace
 from html import escape
 from io import StringIO
 
 import pytest
 from plait.orchestrator.recipes.team_ending import missing_facts, same_answer
 from plait.orchestrator.recipes.team_headroom import headroom
-from plait.orchestrator.recipes.team_headroom_result import headroom_line, power_line
+from plait.orchestrator.recipes.team_headroom_result import headroom_line, power_line, unreadable_line
 from plait.orchestrator.recipes.team_result import TeamResult, statement
 from plait.orchestrator.recipes.team_rows import named_rows
 from plait.orchestrator.report.team_page import render
@@ -85,17 +86,29 @@ def test_a_team_that_stayed_as_it_was_has_its_choices_shown_once():
     assert "the final team is the start team" in chosen
 
 
-def headroom_of(prompt):
-    """What headroom finds where the second prompt is `prompt`."""
+def headroom_of(prompt, mumbled=0):
+    """What headroom finds where the second prompt is `prompt`, whose first `mumbled` answers cannot be read."""
     known = world(seed=7)
     items = known.items(60)
     player = Player(known, items)
 
     def study(phase, strands):
         trials = {strand.id: strand.search.ask(1000) for strand in strands}
-        return {name: [(trial, player.evaluate(trial.candidate)) for trial in asked] for name, asked in trials.items()}
+        told = {name: [(trial, player.evaluate(trial.candidate)) for trial in asked] for name, asked in trials.items()}
+        for at in range(mumbled):
+            trial, outcome = told["2"][at]
+            told["2"][at] = trial, replace(outcome, values={**outcome.values, "answer": None, "score": 0.0})
+        return told
 
     return headroom(study, known.start(), ["Nothing in particular.", prompt], [item.id for item in items], 0.05)
+
+
+def test_headroom_counts_the_answers_that_could_not_be_read():
+    found = headroom_of("Be brief.", mumbled=3)
+    assert found["plain_unreadable"] == 0
+    assert [row["unreadable"] for row in found["rows"]] == [0, 3]
+    assert unreadable_line(found) == "3 of 180 answers could not be read, and score 0"
+    assert unreadable_line(headroom_of("Be brief.")) == ""
 
 
 @pytest.mark.parametrize("helps", [True, False])

@@ -240,7 +240,8 @@ class Judge(MethodRun):
 
         plain = [item.model_dump(mode="json") for item in rows]
         write_text(
-            folder.path / "verdicts.jsonl", "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in plain)
+            folder.path / "verdicts.jsonl",
+            "".join(json.dumps(item, ensure_ascii=False, allow_nan=False) + "\n" for item in plain),
         )
         result = self._result(SCHEMA, resolved, summary=summarise(rows, self.spec.judges), items=plain)
         timing = self._timing(budget, told.counts, told.cost, kinds=kinds_of(told.graphs))

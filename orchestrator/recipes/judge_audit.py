@@ -207,7 +207,7 @@ def run_audit(
         result = run.run(out / found.name.replace(" ", "-"), address=address)
         results[found.name] = result
         if as_json:
-            typer.echo(json.dumps({"event": "audit", **audit_rows({found.name: result.summary})[0]}))
+            typer.echo(json.dumps({"event": "audit", **audit_rows({found.name: result.summary})[0]}, allow_nan=False))
         if result.status != "SUCCEEDED":
             break  # a limit of the run, or a wish to stop: it holds for the sets to come as well
     if not as_json:

@@ -100,7 +100,7 @@ class TeamAnswers(TeamMethod):
             told = self._study(session, "answers", [passes("answers", self.team, self.by_id)])["answers"]
             outcomes = {trial.candidate.item: outcome for trial, outcome in told}  # type: ignore[attr-defined]
             rows = [_row(item, outcomes.get(item.id)) for item in self.items]
-            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
             write_text(session.folder.path / ANSWERS, text)
             result: TeamAnswersResult = self._ended_with(session, _summary(self.team.hash, rows))
             return result

@@ -19,7 +19,7 @@ from ...search.splits import Splits
 from ...teams import TeamSpec
 from ..study import Strand
 from .team_base import Session, TeamMethod
-from .team_ending import is_stopped
+from .team_ending import is_stopped, unreadable
 from .team_headroom_result import HeadroomResult
 from .team_phases import Told, passes, scores_of, settled_splits, single, validation_for
 from .team_spec import TeamHeadroomSpec
@@ -69,14 +69,16 @@ def headroom(
     teams = {"plain": single(team), **{str(at): prompted(team, text) for at, text in enumerate(prompts, start=1)}}
     told = study("headroom", [passes(name, one, items) for name, one in teams.items()])
     plain = scores_of(told["plain"])
-    rows = [_row(at, text, plain, scores_of(told[str(at)]), level / len(prompts), len(prompts))
+    rows = [{**_row(at, text, plain, scores_of(told[str(at)]), level / len(prompts), len(prompts)),
+             "unreadable": unreadable(told[str(at)])}
             for at, text in enumerate(prompts, start=1)]  # fmt: skip
     best = max(rows, key=lambda row: (row["passed"], row["gain"]["mean"] or 0.0, -row["number"]))
     power = [sign(level / len(prompts), len(items)).power(len(items), gain) for gain in GAINS]
     return {
         "items": len(items), "level": level,
         "plain": mean_interval(_known(plain.values()), "team", "plain", support=SHARE),
-        "rows": rows, "best": best["number"], "learnable": best["passed"],
+        "plain_unreadable": unreadable(told["plain"]), "rows": rows,
+        "best": best["number"], "learnable": best["passed"],
         "whole": not any(is_stopped(end) for one in told.values() for _, end in one),
         "power": [{"gain": gain, "power": round(share, 4)} for gain, share in zip(GAINS, power, strict=True)],
     }  # fmt: skip

@@ -10,9 +10,9 @@ from rich.text import Text
 from .result import MethodResult
 from .team_result import percent, points
 
-FIGURES = 80
+FIGURES = 92
 """Columns of a screen that the figures beside a prompt take."""
-HEADER = ("prompt", "accuracy [95 %]", "minus plain", "won", "lost", "p, corrected")
+HEADER = ("prompt", "accuracy [95 %]", "minus plain", "won", "lost", "p, corrected", "unreadable")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class HeadroomResult(MethodResult):
         console.print(Text(self.line()))
         best = self.summary["rows"][self.summary["best"] - 1]
         console.print(Text(f"prompt {best['number']}: {best['prompt']}"))
-        console.print(Text(f"note: {power_line(self.summary)}"))
+        for note in filter(None, (power_line(self.summary), unreadable_line(self.summary))):
+            console.print(Text(f"note: {note}"))
         self.show_end(console)
 
     def page(self) -> str:
@@ -50,19 +51,21 @@ class HeadroomResult(MethodResult):
 
         spec = self.data["spec"]
         about = f"One agent, {spec['model']}, on {self.summary['items']} training items of {spec['data']}."
+        notes = filter(None, (power_line(self.summary), unreadable_line(self.summary)))
         said = Plain(
             "Headroom", about, self.line(), [list(HEADER), *self._table()],
-            (power_line(self.summary), "A prompt that helps shows that wording can gain; none that helps does not "
+            (*notes, "A prompt that helps shows that wording can gain; none that helps does not "
              "show that structure cannot."),
         )  # fmt: skip
         return render_plain(said, self.data, self.timing)
 
     def _table(self) -> list[list[str]]:
-        rows = [["the plain prompt", percent(self.summary["plain"]), "-", "-", "-", "-"]]
+        rows = [["the plain prompt", percent(self.summary["plain"]), "-", "-", "-", "-",
+                 str(self.summary.get("plain_unreadable", 0))]]  # fmt: skip
         for row in self.summary["rows"]:
             p = "undecidable" if row["undecidable"] else f"{row['p']:.3g}"
             rows.append([f"{row['number']}. {row['prompt']}", percent(row["accuracy"]), points(row["gain"]),
-                         str(row["wins"]), str(row["losses"]), p])  # fmt: skip
+                         str(row["wins"]), str(row["losses"]), p, str(row.get("unreadable", 0))])  # fmt: skip
         return rows
 
 
@@ -86,6 +89,14 @@ def power_line(summary: dict[str, Any]) -> str:
     """Return which gains so many items would have shown."""
     told = " and ".join(f"{one['power']:.0%} of gains of {100 * one['gain']:+.0f} points" for one in summary["power"])
     return f"{summary['items']} items show {told}, with {len(summary['rows'])} prompts tried"
+
+
+def unreadable_line(summary: dict[str, Any]) -> str:
+    """Return that answers could not be read, where some could not: what such prompts change may be form alone."""
+    counts = [summary.get("plain_unreadable", 0), *(row.get("unreadable", 0) for row in summary["rows"])]
+    if not any(counts):
+        return ""
+    return f"{sum(counts)} of {len(counts) * summary['items']} answers could not be read, and score 0"
 
 
 def _share(found: dict[str, Any]) -> str:
