@@ -19,6 +19,7 @@ from ..errors import SpecError, StoreError
 from ..records import JSON, canonical
 from .export_source import source_of
 from .network import Network, State, state_of, with_state
+from .preparation import Preparation, Statistics
 
 FORMAT = "plait-network"
 VERSION = 1
@@ -31,18 +32,24 @@ def export(network: Network, folder: Path | str, about: Mapping[str, JSON]) -> N
         network: What is written.
         folder: Files of an earlier export there are replaced.
         about: Anything that JSON can say. `normalisation`, where given, is {"mean": [...], "std": [...]}, one number a
-            channel: what was taken from, and divided out of, the examples that it was trained on.
+            channel: what was taken from, and divided out of, the examples that it was trained on. `preparation`, as
+            `Preparation.to_json` writes it, says all that was done to raw examples, and stands for it; `labels` is the
+            names of the classes.
 
     Raises:
-        SpecError: `about` cannot be written as JSON, or its normalisation does not fit the network.
+        SpecError: `about` cannot be written as JSON, or its normalisation or preparation does not fit the network.
         StoreError: the folder cannot be written.
     """
     arch, about, place = network.arch, dict(about), Path(folder)
-    statistics = _normalisation(arch, about.pop("normalisation", None))
+    preparation = _preparation(arch, about.pop("preparation", None))
+    given = about.pop("normalisation", None)
+    if isinstance(preparation, dict):
+        given = {name: preparation[name] for name in ("mean", "std")}
+    statistics, labels = _normalisation(arch, given), about.pop("labels", None)
     config = {
         "format": FORMAT, "version": VERSION, "hash": arch.hash, "input": list(arch.input), "classes": arch.classes,
-        "params": arch.params, "macs": arch.macs, "normalisation": statistics, "about": about,
-        "architecture": json.loads(arch.key),
+        "params": arch.params, "macs": arch.macs, "normalisation": statistics,
+        "preparation": preparation, "labels": labels, "about": about, "architecture": json.loads(arch.key),
     }  # fmt: skip
     try:
         text = json.dumps(config, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
@@ -78,8 +85,21 @@ def load_export(folder: Path | str) -> Network:
         raise SpecError(f"{place / 'model.safetensors'}: {error.where}", error.got, error.expected) from error
 
 
+def preparation_of(folder: Path | str) -> Preparation | Statistics | None:
+    """Return what the network in `folder` was trained under: all of it, or its statistics alone in older exports.
+
+    Raises:
+        SpecError: it holds no exported network.
+    """
+    config = _config(Path(folder) / "config.json")
+    how, statistics = config.get("preparation"), config.get("normalisation")
+    if isinstance(how, dict):
+        return Preparation.from_json(how)
+    return Statistics.model_validate(statistics) if isinstance(statistics, dict) else None
+
+
 def to_onnx(network: Network, path: Path | str) -> None:
-    """Write `network` in evaluation mode as one ONNX file, for batches of any size; input `x`, output `y`.
+    """Write `network` in evaluation mode as one ONNX file, for batches of any size; input `x`, prepared; output `y`.
 
     Raises:
         SpecError: the packages of the extra `onnx` are not installed.
@@ -112,6 +132,15 @@ def _normalisation(arch: Architecture, given: Any) -> JSON:
     if not fits or not (std > 0).all():
         raise SpecError("about.normalisation", given, wanted)
     return {"mean": mean.tolist(), "std": std.tolist()}
+
+
+def _preparation(arch: Architecture, given: Any) -> JSON:
+    if given is None:
+        return None
+    how = Preparation.from_json(given)
+    if how.input != arch.input:
+        raise SpecError("about.preparation", how.said, f"examples prepared to {arch.input}, what the network takes")
+    return how.to_json()
 
 
 def _write(place: Path, data: bytes) -> None:

@@ -45,12 +45,64 @@ class Network(nn.Module):
 
 
 def prepared(examples):
-    """Return raw examples as the network was trained on them: normalised by the statistics in config.json, if any."""
-    about = json.loads((HERE / "config.json").read_text()).get("normalisation")
+    """Return raw examples, as they lay in the data, as the network was trained on them: [batch, {sizes}], float32.
+
+    config.json says what is done: its `preparation` (layout, scale, size, normalisation), or `normalisation` alone.
+    Takes a tensor or an array, a row an example. ValueError where they are of another shape, or on another scale.
+    """
+    config = json.loads((HERE / "config.json").read_text())
+    about, how = config.get("normalisation"), config.get("preparation")
+    x = examples if isinstance(examples, torch.Tensor) else torch.tensor(examples)
+    if how:
+        x = resized(laid_out(scaled(x, how), how), how)
     if not about:
-        return examples
-    mean, std = (torch.tensor(about[name]).reshape(-1, *[1] * (examples.dim() - 2)) for name in ("mean", "std"))
-    return (examples - mean) / std
+        return x
+    mean, std = (
+        torch.tensor(about[name], device=x.device).reshape(1, -1, *[1] * (x.dim() - 2)) for name in ("mean", "std")
+    )
+    return (x - mean) / std
+
+
+def scaled(x, how):
+    """Return numbers divided as in training: bytes where those were bytes, or what is on their scale already."""
+    if how["bytes"] and x.dtype == torch.uint8:
+        return x.float() / how["scale"]
+    if not x.is_floating_point():
+        expected = "uint8" if how["bytes"] else "floating-point numbers"
+        raise ValueError(f"examples are {{x.dtype}}, expected {{expected}}")
+    x = x.float()
+    if not torch.isfinite(x).all():
+        raise ValueError("examples hold NaN or infinity, expected finite numbers")
+    if not how["bytes"]:
+        return x / how["scale"]
+    most = 255 / how["scale"]
+    if x.numel() and (x.min() < 0 or x.max() > most):
+        found = f"{{x.min():g}} to {{x.max():g}}"
+        raise ValueError(f"examples reach from {{found}}, expected bytes (uint8), or 0 to {{most:g}}")
+    return x
+
+
+def laid_out(x, how):
+    """Return [batch, channels, ...] of examples as they lay in the data, or of the other layout where that is clear."""
+    raw, layout, shape = tuple(how["shape"]), how["layout"], tuple(x.shape[1:])
+    first = {{"no_channels": (1, *raw), "channels_first": raw, "channels_last": (*raw[-1:], *raw[:-1])}}[layout]
+    if shape == raw and layout == "no_channels":
+        return x[:, None]
+    if shape == raw and layout == "channels_last":
+        return x.movedim(-1, 1)
+    if shape == first:
+        return x
+    if shape == (*first[1:], first[0]):
+        return x.movedim(-1, 1)
+    raise ValueError(f"examples of shape {{shape}}, expected {{raw}} ({{layout}}), as in training")
+
+
+def resized(x, how):
+    """Return images averaged over equal windows."""
+    if how["size"] is None:
+        return x
+    side = how["size"]
+    return x.reshape(*x.shape[:2], side, x.shape[2] // side, side, x.shape[3] // side).mean((3, 5))
 
 
 def read_weights(path):

@@ -1,4 +1,4 @@
-"""Labelled examples for small networks: loaded, split, checked and normalised. Must not know networks, torch or Ray.
+"""Labelled examples for small networks: loaded, split, checked and prepared. Must not know networks, torch or Ray.
 
 Three parts that never mix: `fit` is trained on, `validation` gives rewards, `test` is for reported students alone.
 """
@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +15,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, SpecError
 from ..records import generator
+from .labels import class_numbers
+from .preparation import Layout, Normalisation, Preparation, Statistics, parsed
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Part: TypeAlias = tuple[Array, Array]
@@ -31,16 +33,16 @@ class ImageData:
     """Examples, [count, channels, height, width] or [count, channels, length], float32; labels, [count], int64.
 
     Attributes:
-        fit_x: What is trained on; its mean is 0 and its deviation 1 in every channel.
+        fit_x: What is trained on, prepared.
         fit_y: Labels, 0 to classes - 1.
-        validation_x: What rewards are measured on, normalised as `fit_x` is.
+        validation_x: What rewards are measured on, prepared as `fit_x` is.
         validation_y: Labels.
         test_x: What nothing chosen by a search may have seen.
         test_y: Labels.
         classes: How many there are.
         digest: SHA-256 over all of it, the test part too.
-        normalisation: What was taken from raw examples, and divided out of them: `mean` and `std`, a number a channel;
-            None where that is not known.
+        preparation: What was done to raw examples; None where that is not known.
+        names: Of the classes, where the data name them.
     """
 
     fit_x: Array
@@ -51,7 +53,14 @@ class ImageData:
     test_y: Array
     classes: int
     digest: str
-    normalisation: Mapping[str, list[float]] | None = None
+    preparation: Preparation | None = None
+    names: tuple[str, ...] | None = None
+
+    @property
+    def normalisation(self) -> dict[str, list[float]] | None:
+        """What was taken from raw examples, and divided out of them: `mean` and `std`; None where it is not known."""
+        how = self.preparation
+        return None if how is None else {"mean": list(how.mean), "std": list(how.std)}
 
     @property
     def input(self) -> tuple[int, ...]:
@@ -66,6 +75,22 @@ class ImageData:
     def test(self) -> Part:
         """Return the test part."""
         return self.test_x, self.test_y
+
+    def under(self, how: Preparation) -> "ImageData":
+        """Return the examples normalised in another way: layout, scale and size stay as they are.
+
+        Raises:
+            DataError: it is not known what was done to them.
+        """
+        mine = self.preparation
+        if mine is None:
+            raise DataError("data", "examples prepared in a way that is not known", "what load_images returned")
+        if (mine.mean, mine.std) == (how.mean, how.std):
+            return self
+        parts = [how.normalise(mine.undone(x)) for x in (self.fit_x, self.validation_x, self.test_x)]
+        fit, validation, test = zip(parts, (self.fit_y, self.validation_y, self.test_y), strict=True)
+        preparation = replace(mine, mean=how.mean, std=how.std, normalised=how.normalised)
+        return replace(image_data(fit, validation, test, self.classes), preparation=preparation, names=self.names)
 
     def without_test(self) -> "ImageData":
         """Return the data as a trainer may have it: no test example, and the digest of the whole."""
@@ -85,44 +110,60 @@ def load_images(
     seed: int = 0,
     classes: int | None = None,
     *,
-    normalised: bool = True,
+    normalisation: Normalisation | str | Sequence[Any] = "data",
+    layout: Layout | None = None,
+    scale: float | None = None,
 ) -> ImageData:
-    """Return the examples of `source`, split and normalised.
+    """Return the examples of `source`, split and prepared; `.preparation` says how.
 
     Args:
         source: `plait:digits` (scikit-learn's 8x8 digits), or an .npz of y_train, y_test, and either x_train, x_test
-            (signals [count, length], grey images [count, height, width], images [count, height, width, channels]) or
-            JPEG files end to end (jpeg_train, offsets_train, ...). Bytes are scaled to 0..1.
+            (signals [count, length], grey images [count, height, width], images [count, height, width, channels] or
+            [count, channels, height, width]) or JPEG files end to end (jpeg_train, offsets_train, ...).
         size: Images are averaged down to size x size; it divides theirs.
         train: Use so many training examples, drawn by `seed`; validation is cut from them.
         validation: Share of the training examples that is validated on.
         seed: Of the draw and the split. The test part does not depend on it.
         classes: Number of classes; else as many as there are labels in the training part.
-        normalised: Whether the mean of each channel is taken out and its deviation divided out; else examples stay as
-            they are, bytes scaled to 0..1: for a network that was trained so.
+        normalisation: `data`: the mean of each channel over what is fitted to is taken out and its deviation divided
+            out; (mean, std): these are; `none`: examples stay as they are, but for scale and size.
+        layout: `channels_first`, `channels_last` or `no_channels`, where the shape leaves it open.
+        scale: What raw numbers are divided by; by default bytes by 255, other numbers by 1.
 
     Raises:
         DataError: it cannot be used; the error names the array, the place and what was expected.
+        SpecError: a setting does not fit the examples.
     """
     name = str(source)
     raw = _digits() if name == "plait:digits" else _archive(name)
-    count = _classes(raw, name, classes)
-    train_x, test_x = (_channels_first(raw[f"x_{part}"], f"{name}: x_{part}", size) for part in ("train", "test"))
-    if test_x.shape[1:] != train_x.shape[1:]:
-        raise DataError(f"{name}: x_test", test_x.shape[1:], f"examples of shape {train_x.shape[1:]}, as in x_train")
+    places = [f"{name}: y_{part}" for part in ("train", "test")]
+    _check_counts(raw, name)
+    given = raw.get("classes")
+    names = None if given is None else [str(one) for one in given.tolist()]
+    train_y, test_y, count, names = class_numbers(raw["y_train"], raw["y_test"], places, classes, names)
+    how = Preparation.of(raw["x_train"], f"{name}: x_train", layout=layout, scale=scale, size=size)
+    train_x, test_x = (how.scaled(raw[f"x_{part}"], f"{name}: x_{part}") for part in ("train", "test"))
     order = permutation(len(train_x), seed, "images", "split")[: _train_size(train, len(train_x))]
     held = round(len(order) * validation)
     if not 1 <= held <= len(order) - 2:
         expected = f"a share that leaves 1 example or more to validate and 2 to fit, of {len(order)}"
         raise DataError(f"{name}: validation", validation, expected)
     fit, valid = np.sort(order[held:]), np.sort(order[:held])
-    mean, deviation = _statistics(train_x[fit])
-    if not normalised:
-        mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
-    xs = [((x - mean) / deviation).astype(np.float32) for x in (train_x[fit], train_x[valid], test_x)]
-    ys = [y.astype(np.int64) for y in (raw["y_train"][fit], raw["y_train"][valid], raw["y_test"])]
-    statistics = {"mean": [float(x) for x in mean.ravel()], "std": [float(x) for x in deviation.ravel()]}
-    return replace(image_data((xs[0], ys[0]), (xs[1], ys[1]), (xs[2], ys[2]), count), normalisation=statistics)
+    how = how.normalised_by(train_x[fit], _normalisation(normalisation))
+    xs = [how.normalise(x) for x in (train_x[fit], train_x[valid], test_x)]
+    parts = zip(xs, (train_y[fit], train_y[valid], test_y), strict=True)
+    return replace(image_data(*parts, count), preparation=how, names=names)
+
+
+def _normalisation(given: Normalisation | str | Sequence[Any]) -> Normalisation:
+    if isinstance(given, str):
+        return parsed(given)
+    try:
+        return Statistics.model_validate(given)
+    except ValueError as error:
+        raise SpecError(
+            "normalisation", given, "none, data, or (mean, std): each one number or one a channel"
+        ) from error
 
 
 def image_data(fit: Part, validation: Part, test: Part, classes: int) -> ImageData:
@@ -205,64 +246,16 @@ def _decoded(arrays: Mapping[str, Array], part: str, name: str) -> Array:
     return np.stack(images)
 
 
-def _classes(raw: Mapping[str, Array], name: str, given: int | None) -> int:
-    """Return the number of classes; every label is checked to be one of them."""
+def _check_counts(raw: Mapping[str, Array], name: str) -> None:
+    """Raise where examples and labels are not as many, or none."""
     for part in ("train", "test"):
         x, y = raw[f"x_{part}"], raw[f"y_{part}"]
-        if not np.issubdtype(y.dtype, np.integer) or y.ndim != 1:
-            raise DataError(f"{name}: y_{part}", f"{y.dtype} of shape {y.shape}", "one row of whole numbers")
-        if not len(y) or x.shape[:1] != y.shape:
-            raise DataError(f"{name}: y_{part}", f"{len(y)} labels", f"one a row of x_{part}, which is {x.shape}")
-    labels = len(np.unique(raw["y_train"]))
-    classes = given or (len(raw["classes"]) if "classes" in raw else labels)
-    if classes < 2:
-        raise DataError(f"{name}: y_train", f"{classes} label", "two classes or more")
-    for part in ("train", "test"):
-        y = raw[f"y_{part}"]
-        wrong = np.flatnonzero((y < 0) | (y >= classes))
-        if len(wrong):
-            at = int(wrong[0])
-            raise DataError(f"{name}: y_{part}[{at}]", int(y[at]), f"0 to {classes - 1}: there are {classes} classes")
-    return classes
-
-
-def _channels_first(x: Array, where: str, size: int | None) -> Array:
-    """Return [count, channels, ...] as float32; bytes become 0..1."""
-    if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
-        raise DataError(where, str(x.dtype), "bytes or floating-point numbers")
-    if x.ndim not in (2, 3, 4) or 0 in x.shape:
-        raise DataError(where, x.shape, "[count, length], [count, height, width] or [count, height, width, channels]")
-    rows = x.astype(np.float32) / (255 if x.dtype == np.uint8 else 1)
-    if not np.isfinite(rows).all():
-        at = int(np.argwhere(~np.isfinite(rows))[0][0])
-        raise DataError(f"{where}[{at}]", "NaN or infinity", "finite numbers")
-    if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[3] in (1, 3):
-        raise DataError(
-            where, x.shape, "channels at one clear place: first and last could both be; transpose to [N,H,W,C]"
-        )
-    if x.ndim == 4:
-        rows = rows if x.shape[1] in (1, 3) else np.moveaxis(rows, -1, 1)
-    else:
-        rows = rows[:, None]
-    return rows if size is None else _averaged(rows, size, where)
-
-
-def _averaged(x: Array, size: int, where: str) -> Array:
-    """Return images averaged over equal windows down to size x size."""
-    if x.ndim != 4 or size < 1 or x.shape[2] % size or x.shape[3] % size:
-        raise DataError(f"{where}: size", size, f"a divisor of the sides of images; these are {x.shape[2:]}")
-    count, channels, height, width = x.shape
-    return x.reshape(count, channels, size, height // size, size, width // size).mean((3, 5))
+        if not y.ndim or not len(y) or x.shape[:1] != y.shape[:1]:
+            found = f"{len(y) if y.ndim else 'no'} labels"
+            raise DataError(f"{name}: y_{part}", found, f"one a row of x_{part}, which is {x.shape}")
 
 
 def _train_size(train: int | None, there: int) -> int:
     if train is not None and not 3 <= train <= there:
         raise DataError("train", train, f"3 to {there}, the training examples there are")
     return train or there
-
-
-def _statistics(x: Array) -> tuple[Array, Array]:
-    """Return mean and deviation a channel, shaped to be taken from [count, channels, ...]."""
-    axes = (0, *range(2, x.ndim))
-    mean, deviation = x.mean(axes, np.float64, keepdims=True), x.std(axes, np.float64, keepdims=True)
-    return mean.astype(np.float32), np.where(deviation > 0, deviation, 1).astype(np.float32)

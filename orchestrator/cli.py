@@ -156,6 +156,17 @@ def compress(
         str | None, typer.Option(help="plait:digits, or an .npz file; for a language model a file of text.")
     ] = None,
     target: Annotated[str | None, typer.Option(help="params=0.2x, macs=1.5M, bytes=64k or ms=0.8.")] = None,
+    normalisation: Annotated[
+        str | None,
+        typer.Option(help="none, data, or MEAN/STD such as 0.5/0.25: what is done to the examples' numbers."),
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="channels_first, channels_last or no_channels, where the shape leaves it open.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Side that square images are averaged down to.")] = None,
+    take: Annotated[
+        str | None, typer.Option(help="Method whose student is handed back; default: the best on validation of all.")
+    ] = None,
     profile: Annotated[str | None, typer.Option(help="plait or n2n-paper.")] = None,
     rivals: Annotated[
         str | None,
@@ -189,7 +200,7 @@ def compress(
     flags = {
         "teacher": teacher, "data": data, "target": target, "profile": profile, "budget": budget, "seeds": seeds,
         "rivals": None if rivals is None else [name.strip() for name in rivals.split(",") if name.strip()],
-        "policy": policy, "seed": seed,
+        "policy": policy, "seed": seed, "normalisation": normalisation, "layout": layout, "size": size, "take": take,
     }  # fmt: skip
     run = {
         "actors": actors, "budget_evaluations": budget_evaluations, "budget_seconds": budget_seconds,

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 from ...architectures import Architecture
 from ...errors import SpecError
 from ...models.distill import Training
-from ...models.images import ImageData, load_images
+from ...models.images import ImageData
 from ...models.network import Network
 from ...models.pruning import LotteryTrainer
 from ...models.students import StudentTrainer
@@ -32,6 +32,7 @@ from ..spec import validated
 from ..study import BatchPlan, Strand, Study, StudyResult
 from ..trainers import trainer_workers
 from .base import MethodRun, opened_ledger
+from .compress_data import checked_given, loaded
 from .compress_phases import (
     PUBLISHED,
     Problem,
@@ -100,10 +101,8 @@ class Compress(MethodRun):
     def data(self) -> ImageData:
         """The examples, split and normalised."""
         if self._given is not None:
-            return self._given
-        spec = self.spec
-        normalised = self._module is None  # a user's module takes examples as they are: so it was trained
-        return load_images(spec.data, spec.size, spec.train, spec.validation, spec.seed, normalised=normalised)
+            return checked_given(self._given, self.spec)
+        return loaded(self.spec, self.spec.data, module=self._module is not None)
 
     @cached_property
     def teacher(self) -> Architecture:
@@ -124,6 +123,7 @@ class Compress(MethodRun):
             "final_epochs": searches * self.spec.final_epochs,
             "teacher_params": self.teacher.params,
             "teacher_macs": self.teacher.macs,
+            "examples": "as handed over" if self.data.preparation is None else self.data.preparation.said,
             "left_out": dict(missing),
         }
 
@@ -247,6 +247,7 @@ class Compress(MethodRun):
         """Export the student, measure latencies now that nothing trains, write result, timing and report."""
         missing = left_out(self.spec.methods, space)
         summary = summarise(self.spec, facts, space, found.searched, found.finals, found.lottery, missing)
+        summary["preparation"] = None if self.data.preparation is None else self.data.preparation.to_json()
         kept_student(session.folder.path, self.data, self.spec, network, summary["chosen"])
         nets = [network.arch, *(Architecture.parse(final.student.arch) for final in found.finals)]
         result = self._result(SCHEMA, resolved, summary=summary)

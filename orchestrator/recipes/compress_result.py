@@ -9,12 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ...architectures import Architecture
+from ...models.preparation import Preparation
 from .compress_records import Finalist
 from .compress_stats import promise, statement
 from .result import MethodResult
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
     from ...models.network import Network
 
@@ -39,6 +41,19 @@ class CompressResult(MethodResult):
         from ...models.export import load_export
 
         return load_export(self.folder / "student")
+
+    def prepared(self, examples: Any) -> "Tensor":
+        """Return raw examples, as they lay in the data, as the student takes them: [batch, channels, ...], float32.
+
+        Raises:
+            DataError: they are of another shape or type than the run's were.
+        """
+        import numpy as np
+        import torch
+
+        how = self.summary.get("preparation")
+        rows = np.asarray(examples)
+        return torch.from_numpy(rows.copy() if how is None else Preparation.from_json(how).apply(rows))
 
     @property
     def statement(self) -> str:
@@ -89,6 +104,11 @@ class CompressResult(MethodResult):
         table.add_row("chance: the commonest class", percent(teacher["majority"]), "", "", "", "")
         console.print(table)
         console.print(Text(f"\n{self.statement}"))
+        if how := self.summary.get("preparation"):
+            console.print(Text(f"examples: {how['text']}"), soft_wrap=True)
+        if shares := self.summary["teacher"].get("prepared"):
+            said = "; ".join(f"{100 * share:.1f} % {name}" for name, share in shares.items())
+            console.print(Text(f"teacher on fit and validation examples: {said}"), soft_wrap=True)
         for name, why in (self.summary.get("left_out") or {}).items():
             console.print(Text(f"left out: {name} ({why})"), soft_wrap=True)
         if told := promise(self.summary, self.timing.get("latency") or {}):

@@ -1,11 +1,12 @@
 """What a compression run is: its spec. The text under a field is its help in schema, command line and docs."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from ...errors import all_known
+from ...errors import SpecError, all_known
 from ...models.distill import Training
+from ...models.preparation import Layout, Normalisation, Statistics, parsed
 from .cola_spec import RunOptions
 from .compress_target import Target
 
@@ -35,6 +36,19 @@ class CompressSpec(BaseModel):
     """Images or signals: plait:digits, or an .npz file of x_train, y_train, x_test, y_test."""
     size: PositiveInt | None = None
     """Side that square images are averaged down to; default: as they are."""
+    normalisation: Normalisation | None = None
+    """What is done to the examples' numbers: `none`; `data`: the mean of each channel over what is fitted to is taken
+    out and its deviation divided out; or MEAN/STD (0.5/0.25, or a number a channel: 0.4,0.5,0.4/0.2,0.2,0.2). Default:
+    none for a module, what an exported network was trained with, data for a network that is trained here."""
+    layout: Layout | None = None
+    """Where the channels of an example are, where its shape leaves that open: channels_first, channels_last, or
+    no_channels for grey images [height, width]."""
+    scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """What raw numbers are divided by; default: bytes by 255, other numbers by 1."""
+    classes: int | None = Field(default=None, ge=2)
+    """Outputs of the networks; default: as many as there are labels."""
+    accept_lower: bool = False
+    """Go on although the teacher names more examples right that are prepared in another way."""
     train: PositiveInt | None = None
     """Use the first so many training examples."""
     validation: float = Field(default=0.2, gt=0, lt=1)
@@ -74,6 +88,17 @@ class CompressSpec(BaseModel):
     def _known_target(cls, text: str) -> str:
         Target.parse(text)
         return text
+
+    @field_validator("normalisation", mode="before")
+    @classmethod
+    def _normalisation(cls, given: Any) -> Any:
+        """Take MEAN/STD as text and (mean, std) for what they stand for."""
+        if given is None or isinstance(given, Statistics):
+            return given
+        try:
+            return parsed(given) if isinstance(given, str) else Statistics.model_validate(given)
+        except (SpecError, ValueError) as error:
+            raise ValueError("none, data, or MEAN/STD: each one number or one a channel, deviations above 0") from error
 
     @field_validator("rivals")
     @classmethod

@@ -1,6 +1,7 @@
 """The teacher of a compression run and its students' files: trained or loaded, kept, exported, timed."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ...intervals import share_interval
 from ...models.distill import (
     SoftTargets,
     Training,
+    check_fits,
     check_teacher,
     measure,
     one_thread,
@@ -23,7 +25,8 @@ from ...models.network import Network, build, state_of
 from ...models.students import StudentSetup, StudentTrainer
 from ...models.tracing import from_module
 from ...models.zoo import named
-from ...records import EventSink, seed_of
+from ...records import EventSink, digest, seed_of
+from .compress_data import as_trained, check_preparation, is_export
 from .compress_phases import final_training, student_seed
 from .compress_spec import CompressSpec
 from .compress_target import Target
@@ -63,10 +66,13 @@ def settled_teacher(
         network = _trained(teacher, data, spec)
     else:
         network = load_export(Path(teacher))
+    check_fits(network.arch, data)
+    shares = {} if _is_name(teacher) else check_preparation(network, data, accept_lower=spec.accept_lower)
     validated = check_teacher(network, data)
     if not (place / "config.json").exists():
-        export(network, place, {"teacher": spec.teacher, "data": spec.data, "normalisation": data.normalisation})
-    return network, _facts(network, data, spec, validated.accuracy, trained=_is_name(teacher))
+        export(network, place, about(spec, data))
+    facts = _facts(network, data, spec, validated.accuracy, trained=_is_name(teacher))
+    return network, {**facts, "prepared": shares}
 
 
 def predicted(folder: Path, teacher: Architecture, target: str) -> Callable[[Architecture], float] | None:
@@ -90,8 +96,16 @@ def kept_student(
     trainer = StudentTrainer(setup, folder / "checkpoints")
     network = trainer.network(f"{chosen['arch']}@0", student_seed(spec, chosen["seed"]))
     figures = {name: chosen[name] for name in ("params", "macs", "validation", "test")}
-    about = {"teacher": spec.teacher, "data": spec.data, "normalisation": data.normalisation}
-    export(network, folder / "student", {**about, **figures})
+    export(network, folder / "student", {**about(spec, data), **figures})
+
+
+def about(spec: CompressSpec, data: ImageData) -> dict[str, Any]:
+    """Return what an export says of where its network comes from, and of what it takes."""
+    how, names = data.preparation, data.names
+    return {
+        "teacher": spec.teacher, "data": spec.data,
+        "preparation": None if how is None else how.to_json(), "labels": None if names is None else list(names),
+    }  # fmt: skip
 
 
 def student_setup(data: ImageData, spec: CompressSpec, training: Training, teacher: Network) -> StudentSetup:
@@ -100,21 +114,26 @@ def student_setup(data: ImageData, spec: CompressSpec, training: Training, teach
     Raises:
         SpecError: a folder holds no network, or one that is not for these examples or classes.
     """
-    assistants = [load_export(Path(folder)) for folder in spec.assistants]
-    instead = [_said_by(text, data) for text in spec.teachers]
-    return StudentSetup.of(data, training, teacher, assistants=assistants, targets=instead or None)
+    instead = [_said_by(text, data, "teachers") for text in spec.teachers]
+    beside = [_said_by(text, data, "assistants") for text in spec.assistants]
+    if beside and not instead:
+        instead = [soft_targets(teacher, data.fit_x)]
+    return StudentSetup.of(data, training, teacher, targets=[*instead, *beside] or None)
 
 
-def _said_by(text: str, data: ImageData) -> SoftTargets:
+def _said_by(text: str, data: ImageData, field: str) -> SoftTargets:
+    """Return what an exported network says of the fit examples, prepared as it was trained."""
     folder, hash_, listed = text.partition("#")
     if hash_ and not all(part.strip().isdigit() for part in listed.split(",")):
-        raise SpecError("compress.teachers", text, "FOLDER, or FOLDER#0,3: the classes that its outputs stand for")
+        raise SpecError(f"compress.{field}", text, "FOLDER, or FOLDER#0,3: the classes that its outputs stand for")
     network = load_export(Path(folder))
     classes = tuple(int(part) for part in listed.split(",")) if hash_ else tuple(range(data.classes))
     if network.arch.input != data.input or network.arch.shapes[-1] != (len(classes),):
         found = f"{network.arch.input} to {network.arch.shapes[-1]}"
-        raise SpecError(f"compress.teachers: {folder}", found, f"a network from {data.input} to {len(classes)} classes")
-    return soft_targets(network, data.fit_x, classes if hash_ else None)
+        raise SpecError(f"compress.{field}: {folder}", found, f"a network from {data.input} to {len(classes)} classes")
+    its = as_trained(folder, data)
+    said = soft_targets(network, its.fit_x, classes if hash_ else None)
+    return said if its is data else replace(said, source=digest([said.source, its.digest]))
 
 
 def latencies(nets: Sequence[Architecture]) -> dict[str, float]:
@@ -139,7 +158,7 @@ def _trained(teacher: str, data: ImageData, spec: CompressSpec) -> Network:
 
 
 def _is_name(teacher: Any) -> bool:
-    return isinstance(teacher, str) and not (Path(teacher) / "config.json").exists()
+    return isinstance(teacher, str) and not is_export(teacher)
 
 
 def _facts(

@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 from plait.architecture_edits import pinned
 from plait.architectures import Architecture, Layer
+from plait.errors import PlaitError
 from plait.models.images import load_images
 from plait.models.network import build
 from plait.orchestrator.recipes.compress import Compress
 from plait.orchestrator.recipes.compress_phases import Problem, search_strands
 from plait.orchestrator.recipes.compress_spec import CompressSpec
+from plait.orchestrator.recipes.compress_teacher import settled_teacher
 from plait.search.network_space import NetworkSpace
 from torch import nn
 
@@ -52,3 +55,124 @@ def test_the_convolution_that_makes_the_classes_stays():
     arch = Architecture(input=(1, 8, 8), layers=layers)
     assert pinned(arch)[2]
     assert NetworkSpace(arch).smallest().shapes[-1] == (4,)
+
+
+def coloured(count=600, classes=4):
+    """Return bytes [count, 8, 8, 3], a class a bright quarter of the image, and the classes."""
+    draw = np.random.default_rng(1)
+    y = np.arange(count) % classes
+    x = draw.integers(0, 160, (count, 8, 8, 3))
+    for at, label in enumerate(y):
+        top, left = 4 * (label // 2), 4 * (label % 2)
+        x[at, top : top + 4, left : left + 4, label % 3] += 90
+    return x.astype(np.uint8), y
+
+
+def bright(count=600):
+    """Return bytes [count, 8, 8, 3], a class a brightness, and the classes."""
+    x, y = coloured(count)
+    return (x // 8 + 50 * y[:, None, None, None]).astype(np.uint8), y
+
+
+def archive(folder, x, y, test=200):
+    np.savez(folder / "data.npz", x_train=x[test:], y_train=y[test:], x_test=x[:test], y_test=y[:test])
+    return folder / "data.npz"
+
+
+def taught(x, y, shift=0.0, scale=1.0):
+    """Return a small network that was trained on (x - shift) / scale, x channels first, and fails on other scales."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(x.shape[1], 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 4))
+    rows, labels = torch.tensor((x - shift) / scale, dtype=torch.float32), torch.tensor(y)
+    optimiser = torch.optim.Adam(net.parameters(), 3e-3)
+    for _ in range(80):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(net(rows), labels).backward()
+        optimiser.step()
+    return net.eval()
+
+
+def settled(folder, teacher, data, **settings):
+    """Return the figures that a run would state for its teacher; its export lies in FOLDER/teacher."""
+    run = Compress(teacher, data, **settings)
+    given = run.spec.teacher if isinstance(teacher, str) else teacher
+    return settled_teacher(folder, given, run.data, run.spec, lambda *_: None)[1]
+
+
+@pytest.mark.row("F: own net measured on other pixels than it was trained on")
+def test_a_module_is_measured_as_it_was_trained(tmp_path):
+    x, y = bright()
+    rows = np.moveaxis(x, -1, 1).astype(np.float32) / 255
+    net = taught(rows[200:], y[200:])
+    with torch.no_grad():
+        right = (net(torch.tensor(rows[:200])).argmax(1).numpy() == y[:200]).mean()
+    assert right > 0.9
+    assert settled(tmp_path, net, archive(tmp_path, x, y))["test"]["mean"] == pytest.approx(right)
+
+
+@pytest.mark.row("F: own net measured on other pixels than it was trained on")
+def test_a_module_that_does_better_on_other_pixels_is_refused(tmp_path):
+    x, y = bright()
+    rows = np.moveaxis(x, -1, 1).astype(np.float32)
+    with pytest.raises(PlaitError, match="normalisation") as caught:  # trained on 0..255, where bytes are 0..1 here
+        settled(tmp_path, taught(rows[200:], y[200:], 96.0), archive(tmp_path, x, y))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.row("F: own net measured on other pixels than it was trained on")
+def test_a_module_handed_over_with_examples_prepared_otherwise_is_refused(tmp_path):
+    x, y = bright()
+    rows = np.moveaxis(x, -1, 1).astype(np.float32) / 255
+    data = load_images(archive(tmp_path, x, y))  # normalised
+    with pytest.raises(PlaitError, match=r"normalisation=none"):
+        settled(tmp_path, taught(rows[200:], y[200:]), data)
+
+
+def accuracy(folder, raw, labels):
+    """Return what an exported network names right of raw examples, by its own model.py."""
+    scope = {"__file__": str(folder / "model.py"), "__name__": "model"}
+    exec((folder / "model.py").read_text(), scope)
+    with torch.no_grad():
+        outputs = scope["load"]()(scope["prepared"](torch.tensor(raw)))
+    return (outputs.argmax(1).numpy() == labels).mean()
+
+
+FORMS = {
+    "bytes [N,8,8,3]": (lambda x: x, {}),
+    "bytes [N,3,8,8]": (lambda x: np.moveaxis(x, -1, 1), {}),
+    "bytes averaged down": (lambda x: x, {"size": 4}),
+    "grey bytes [N,8,8]": (lambda x: x.max(-1), {}),
+    "floats [N,8,8,3]": (lambda x: x.astype(np.float32) / 255, {}),
+    "signals of bytes": (lambda x: x.max(-1).reshape(len(x), -1), {"teacher": "mlp:32"}),
+}
+
+
+@pytest.mark.row("F: raw bytes through prepared()")
+@pytest.mark.parametrize("form", FORMS)
+def test_an_export_names_of_raw_examples_what_the_run_measured(form, tmp_path):
+    x, y = coloured()
+    change, settings = FORMS[form]
+    raw = np.ascontiguousarray(change(x))
+    given = {"teacher": "cnn:width=4", "teacher_epochs": 6, **settings}
+    figures = settled(tmp_path, given.pop("teacher"), archive(tmp_path, raw, y), **given)
+    assert figures["test"]["mean"] > 0.7
+    assert accuracy(tmp_path / "teacher", raw[:200], y[:200]) == pytest.approx(figures["test"]["mean"])
+
+
+@pytest.mark.row("F: [N,3,8,8] read as 8 channels")
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((1, 8, 8), (1, 8, 8)), ((2, 8, 6), (2, 8, 6)), ((4, 6, 9), (4, 6, 9)), ((2, 40), (2, 40)), ((40, 3), (3, 40))],
+)
+def test_a_clear_layout_is_recognised(shape, expected, tmp_path):
+    place, _ = stored(tmp_path, shape)
+    assert load_images(place).input == expected
+
+
+@pytest.mark.row("F: [N,3,8,8] read as 8 channels")
+@pytest.mark.parametrize("shape", [(3, 8, 3), (8, 6, 7), (3, 8, 4), (9, 12), (4, 5, 2)])
+def test_a_layout_that_is_not_clear_is_asked_for(shape, tmp_path):
+    place, _ = stored(tmp_path, shape)
+    with pytest.raises(PlaitError, match="layout=") as caught:
+        load_images(place)
+    assert "\n" not in str(caught.value)
