@@ -139,8 +139,8 @@ def load_images(
     places = [f"{name}: y_{part}" for part in ("train", "test")]
     _check_counts(raw, name)
     given = raw.get("classes")
-    names = None if given is None else [str(one) for one in given.tolist()]
-    train_y, test_y, count, names = class_numbers(raw["y_train"], raw["y_test"], places, classes, names)
+    known = None if given is None else [str(one) for one in given.tolist()]
+    train_y, test_y, count, names = class_numbers(raw["y_train"], raw["y_test"], places, classes, known)
     how = Preparation.of(raw["x_train"], f"{name}: x_train", layout=layout, scale=scale, size=size)
     train_x, test_x = (how.scaled(raw[f"x_{part}"], f"{name}: x_{part}") for part in ("train", "test"))
     order = permutation(len(train_x), seed, "images", "split")[: _train_size(train, len(train_x))]
@@ -151,8 +151,8 @@ def load_images(
     fit, valid = np.sort(order[held:]), np.sort(order[:held])
     how = how.normalised_by(train_x[fit], _normalisation(normalisation))
     xs = [how.normalise(x) for x in (train_x[fit], train_x[valid], test_x)]
-    parts = zip(xs, (train_y[fit], train_y[valid], test_y), strict=True)
-    return replace(image_data(*parts, count), preparation=how, names=names)
+    data = image_data((xs[0], train_y[fit]), (xs[1], train_y[valid]), (xs[2], test_y), count)
+    return replace(data, preparation=how, names=names)
 
 
 def _normalisation(given: Normalisation | str | Sequence[Any]) -> Normalisation:

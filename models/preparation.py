@@ -282,8 +282,10 @@ def parsed(text: str) -> Normalisation:
     >>> parsed("0.5/0.25")
     Statistics(mean=(0.5,), std=(0.25,))
     """
-    if text == "none" or text == "data":  # noqa: PLR1714 - so that the type is known
-        return text
+    if text == "none":
+        return "none"
+    if text == "data":
+        return "data"
     try:
         mean, std = (tuple(float(number) for number in side.split(",")) for side in text.split("/"))
         return Statistics(mean=mean, std=std)

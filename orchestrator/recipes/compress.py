@@ -57,6 +57,7 @@ from .compress_teacher import (
     settled_teacher,
     student_setup,
     teacher_architecture,
+    unfinished,
 )
 
 T = TypeVar("T")
@@ -248,8 +249,13 @@ class Compress(MethodRun):
         missing = left_out(self.spec.methods, space)
         summary = summarise(self.spec, facts, space, found.searched, found.finals, found.lottery, missing)
         summary["preparation"] = None if self.data.preparation is None else self.data.preparation.to_json()
-        kept_student(session.folder.path, self.data, self.spec, network, summary["chosen"])
+        place = session.folder.path
+        if not summary["chosen"]:
+            summary["chosen"] = unfinished(place, self.data, self.spec, network, found.chosen)
+        kept_student(place, self.data, self.spec, network, summary["chosen"])
         nets = [network.arch, *(Architecture.parse(final.student.arch) for final in found.finals)]
+        if summary["chosen"]:
+            nets.append(Architecture.parse(summary["chosen"]["arch"]))
         result = self._result(SCHEMA, resolved, summary=summary)
         timing = self._timing(
             session.budget, session.counts, session.cost, actors=self.spec.run.actors, latency=latencies(nets)

@@ -75,6 +75,8 @@ class CompressResult(MethodResult):
     def line(self) -> str:
         """Return the outcome in a line."""
         chosen = self.summary["chosen"]
+        if not chosen and self.status == "STOPPED":
+            return f"{self.status}: no student was trained before the run ended, {self.folder}"
         if not chosen:
             return f"{self.status}: no student within {self.data['spec']['target']}, {self.folder}"
         smaller = self.summary["teacher"]["params"] / chosen["params"]
@@ -114,7 +116,12 @@ class CompressResult(MethodResult):
         if told := promise(self.summary, self.timing.get("latency") or {}):
             console.print(Text(f"target: {told}"), soft_wrap=True)
         if self.summary["chosen"]:
-            console.print(Text(f"handed back: {self.summary['chosen']['method']}'s student"), soft_wrap=True)
+            chosen = self.summary["chosen"]
+            after = "" if chosen.get("finished", True) else f" after {chosen['epochs']} epochs of its search"
+            why = chosen.get("why") or "the highest validation accuracy"
+            console.print(Text(f"handed back: {chosen['method']}'s student{after} ({why})"), soft_wrap=True)
+        elif self.status == "STOPPED":
+            console.print("handed back: no student, none was trained within the limit before the run ended")
         cost, counts = self.timing.get("cost") or {}, self.timing.get("counts") or {}
         if counts:
             console.print(

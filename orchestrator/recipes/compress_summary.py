@@ -62,7 +62,7 @@ def summarise(
         "pareto": pareto_rows([student for found in students.values() for seed in found for student in seed]),
         "finals": [{**final.to_json(), "test": share_interval(final.correct, final.n)} for final in finals],
         "lottery": _tickets(lottery),
-        "chosen": _chosen([final for name in methods for final in mine[name]], spec.take),
+        "chosen": _chosen([final for name in methods for final in mine[name]], spec.take, len(methods) * spec.seeds),
     }
 
 
@@ -78,7 +78,7 @@ def _tickets(told: Mapping[str, Told]) -> list[dict[str, JSON]]:
     return rows
 
 
-def _chosen(finals: Sequence[Finalist], take: str | None) -> dict[str, JSON] | None:
+def _chosen(finals: Sequence[Finalist], take: str | None, searches: int) -> dict[str, JSON] | None:
     """Return the student of the highest validation accuracy, of all methods or of the one to take.
 
     The test part has no say.
@@ -88,6 +88,8 @@ def _chosen(finals: Sequence[Finalist], take: str | None) -> dict[str, JSON] | N
     if best is None:
         return None
     why = f"taken as asked (take={take})" if take else "the highest validation accuracy of all methods"
+    if len(finals) < searches:
+        why += f", of the {len(finals)} of {searches} searches whose student was trained to the end"
     return {
         "why": why, "epochs": best.epochs,
         "method": best.student.method, "seed": best.student.seed, "arch": best.student.arch,

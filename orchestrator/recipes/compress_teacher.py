@@ -27,7 +27,8 @@ from ...models.tracing import from_module
 from ...models.zoo import named
 from ...records import EventSink, digest, seed_of
 from .compress_data import as_trained, check_preparation, is_export
-from .compress_phases import final_training, student_seed
+from .compress_phases import final_training, student_seed, training_of
+from .compress_records import Student
 from .compress_spec import CompressSpec
 from .compress_target import Target
 
@@ -92,11 +93,46 @@ def kept_student(
     """Export the chosen student to `student/`: its weights come from its checkpoint, or are trained again, the same."""
     if chosen is None:
         return
-    setup = student_setup(data, spec, final_training(spec, chosen["method"]), teacher)
-    trainer = StudentTrainer(setup, folder / "checkpoints")
-    network = trainer.network(f"{chosen['arch']}@0", student_seed(spec, chosen["seed"]))
+    network = _student(folder, data, spec, teacher, chosen)
     figures = {name: chosen[name] for name in ("params", "macs", "validation", "test")}
     export(network, folder / "student", {**about(spec, data), **figures})
+
+
+def unfinished(
+    folder: Path, data: ImageData, spec: CompressSpec, teacher: Network, students: Sequence[Student]
+) -> dict[str, Any] | None:
+    """Return the best student of a run that ended before any was trained to the end, measured on the test examples.
+
+    Args:
+        folder: Of the run.
+        data: Its examples.
+        spec: Of the run.
+        teacher: With its weights.
+        students: Each search's choice, within the limit; accuracies of different rungs do not compare, so that those
+            trained longest come first.
+    """
+    mine = [student for student in students if spec.take in (None, student.method)]
+    best = max(mine, key=lambda one: (one.epochs, one.accuracy, -one.cost), default=None)
+    if best is None:
+        return None
+    searched = f"{len(mine)} of {spec.seeds * len([name for name in spec.methods if name != 'lottery'])} searches"
+    chosen: dict[str, Any] = {
+        "why": "the best so far on validation examples, among those trained longest: the run ended before any final "
+        f"training, after {searched} had a student within the limit", "finished": False, "epochs": best.epochs,
+        "method": best.method, "seed": best.seed, "arch": best.arch, "params": best.params, "macs": best.macs,
+        "cost": best.cost, "validation": best.accuracy,
+    }  # fmt: skip
+    tested = measure(_student(folder, data, spec, teacher, chosen), *data.test())
+    return {**chosen, "test": share_interval(tested.correct, tested.n)}
+
+
+def _student(folder: Path, data: ImageData, spec: CompressSpec, teacher: Network, chosen: Mapping[str, Any]) -> Network:
+    """Return a chosen student: after its final training, or as far as its search came."""
+    finished = chosen.get("finished", True)
+    training = (final_training if finished else training_of)(spec, chosen["method"])
+    rung = training.schedule.index(chosen["epochs"])
+    trainer = StudentTrainer(student_setup(data, spec, training, teacher), folder / "checkpoints")
+    return trainer.network(f"{chosen['arch']}@{rung}", student_seed(spec, chosen["seed"]))
 
 
 def about(spec: CompressSpec, data: ImageData) -> dict[str, Any]:

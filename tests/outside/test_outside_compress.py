@@ -176,3 +176,20 @@ def test_a_layout_that_is_not_clear_is_asked_for(shape, tmp_path):
     with pytest.raises(PlaitError, match="layout=") as caught:
         load_images(place)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.ray
+@pytest.mark.row("F: a budget that ends the search leaves no student")
+def test_a_budget_that_ends_the_search_leaves_the_best_so_far(ray_cluster, tmp_path):
+    settings = {"teacher_epochs": 6, "train": 400, "target": "params=0.5x", "rivals": ("random",), "budget": 16}
+    carried = {"actors": 1, "budget_evaluations": 6}
+    run = Compress("mlp:24", training={"schedule": (1, 2)}, ask=2, lag=2, run=carried, **settings)
+    result = run.run(tmp_path / "run", address=ray_cluster)
+    assert result.status == "STOPPED"
+    assert (tmp_path / "run" / "student" / "model.safetensors").exists()
+    data, student = load_images("plait:digits", None, 400), result.student()
+    with torch.no_grad():
+        right = (student(torch.tensor(data.test_x)).argmax(1).numpy() == data.test_y).mean()
+    assert result.summary["chosen"]["test"]["mean"] == pytest.approx(right, abs=1e-4)
+    assert result.architecture.params <= result.summary["target"]["limit"]
+    assert "No rival ran" not in result.statement
