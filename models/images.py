@@ -4,28 +4,24 @@ Three parts that never mix: `fit` is trained on, `validation` gives rewards, `te
 """
 
 import hashlib
-import io
 import json
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..errors import DataError, SpecError
-from ..records import generator
+from .example_parts import permutation
+from .image_sources import raw_examples
 from .labels import class_numbers
-from .preparation import Layout, Normalisation, Preparation, Statistics, parsed
+from .preparation import Array, Layout, Normalisation, Preparation, Statistics, parsed
 
-Array: TypeAlias = np.ndarray[Any, Any]
+__all__ = ["Array", "ImageData", "Part", "array_digest", "image_data", "load_images", "permutation"]
+
 Part: TypeAlias = tuple[Array, Array]
 """Examples and labels."""
-
-DIGITS_TEST = 0.2
-"""Share of scikit-learn's digits, which come without a test set, that is always kept for one: 359 of 1,797."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ class ImageData:
 
 
 def load_images(
-    source: str | Path,
+    source: Any,
     size: int | None = None,
     train: int | None = None,
     validation: float = 0.2,
@@ -117,9 +113,12 @@ def load_images(
     """Return the examples of `source`, split and prepared; `.preparation` says how.
 
     Args:
-        source: `plait:digits` (scikit-learn's 8x8 digits), or an .npz of y_train, y_test, and either x_train, x_test
+        source: `plait:digits` (scikit-learn's 8x8 digits); an .npz of y_train, y_test, and either x_train, x_test
             (signals [count, length], grey images [count, height, width], images [count, height, width, channels] or
-            [count, channels, height, width]) or JPEG files end to end (jpeg_train, offsets_train, ...).
+            [count, channels, height, width]) or JPEG files end to end (jpeg_train, offsets_train, ...); a folder of
+            images, CLASS/IMAGE or train/CLASS/IMAGE and test/CLASS/IMAGE; a folder of Hugging Face tables (Parquet, or
+            what save_to_disk wrote); in Python also (x, y), a torch Dataset or DataLoader, or a mapping of train and
+            test to these. Where there is no test part, a fifth is kept for one.
         size: Images are averaged down to size x size; it divides theirs.
         train: Use so many training examples, drawn by `seed`; validation is cut from them.
         validation: Share of the training examples that is validated on.
@@ -134,15 +133,16 @@ def load_images(
         DataError: it cannot be used; the error names the array, the place and what was expected.
         SpecError: a setting does not fit the examples.
     """
-    name = str(source)
-    raw = _digits() if name == "plait:digits" else _archive(name)
+    name = str(source) if isinstance(source, str | Path) else "data"
+    raw = raw_examples(source)
+    for part, x, y in (("train", raw.x_train, raw.y_train), ("test", raw.x_test, raw.y_test)):
+        if not y.ndim or not len(y) or x.shape[:1] != y.shape[:1]:
+            found = f"{len(y) if y.ndim else 'no'} labels"
+            raise DataError(f"{name}: y_{part}", found, f"one a row of x_{part}, which is {x.shape}")
     places = [f"{name}: y_{part}" for part in ("train", "test")]
-    _check_counts(raw, name)
-    given = raw.get("classes")
-    known = None if given is None else [str(one) for one in given.tolist()]
-    train_y, test_y, count, names = class_numbers(raw["y_train"], raw["y_test"], places, classes, known)
-    how = Preparation.of(raw["x_train"], f"{name}: x_train", layout=layout, scale=scale, size=size)
-    train_x, test_x = (how.scaled(raw[f"x_{part}"], f"{name}: x_{part}") for part in ("train", "test"))
+    train_y, test_y, count, names = class_numbers(raw.y_train, raw.y_test, places, classes, raw.classes)
+    how = Preparation.of(raw.x_train, f"{name}: x_train", layout=layout, scale=scale, size=size)
+    train_x, test_x = how.scaled(raw.x_train, f"{name}: x_train"), how.scaled(raw.x_test, f"{name}: x_test")
     order = permutation(len(train_x), seed, "images", "split")[: _train_size(train, len(train_x))]
     held = round(len(order) * validation)
     if not 1 <= held <= len(order) - 2:
@@ -180,79 +180,6 @@ def array_digest(*values: Array | int) -> str:
         total.update(json.dumps([array.dtype.str, list(array.shape)]).encode())
         total.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
     return total.hexdigest()
-
-
-def permutation(count: int, seed: int, *purpose: str | int) -> Array:
-    """Return 0 to count - 1 in the order that belongs to (seed, purpose); the same with every release of NumPy.
-
-    >>> [int(i) for i in permutation(5, 7, "doc")]
-    [0, 1, 4, 3, 2]
-    """
-    if not count:
-        return np.zeros(0, np.int64)
-    bits = generator(seed, *purpose).getrandbits(64 * count).to_bytes(8 * count, "little")
-    return np.argsort(np.frombuffer(bits, "<u8"), kind="stable")
-
-
-def _digits() -> dict[str, Array]:
-    """Return scikit-learn's digits; the test part is one draw for all seeds, or one would fit another's."""
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    x, y = found.images.astype(np.float32) / 16, found.target
-    order = permutation(len(x), 0, "digits", "test")
-    cut = round(len(x) * DIGITS_TEST)
-    test, train = np.sort(order[:cut]), np.sort(order[cut:])
-    return {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}
-
-
-def _archive(name: str) -> dict[str, Array]:
-    """Return x_train, y_train, x_test and y_test of an .npz."""
-    expected = "plait:digits, or an .npz of plain arrays"
-    try:
-        file = np.load(name, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise DataError(name, f"one array of shape {file.shape}", expected)
-        with file:
-            arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        problem = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise DataError(name, problem, expected) from error
-    for part in ("train", "test"):
-        if f"jpeg_{part}" in arrays:
-            arrays[f"x_{part}"] = _decoded(arrays, part, name)
-        for key in (f"x_{part}", f"y_{part}"):
-            if key not in arrays:
-                raise DataError(name, sorted(arrays), f"{key} among its arrays")
-    return arrays
-
-
-def _decoded(arrays: Mapping[str, Array], part: str, name: str) -> Array:
-    """Return [count, height, width, 3] bytes of JPEG files that lie end to end."""
-    from PIL import Image, UnidentifiedImageError
-
-    stream, offsets = arrays[f"jpeg_{part}"], arrays.get(f"offsets_{part}")
-    if offsets is None or offsets.ndim != 1 or len(offsets) < 2:
-        raise DataError(f"{name}: offsets_{part}", None if offsets is None else offsets.shape, "one row, 2 or more")
-    images: list[Array] = []
-    for at, (start, stop) in enumerate(pairwise(offsets)):
-        try:
-            with Image.open(io.BytesIO(stream[start:stop].tobytes())) as image:
-                images.append(np.asarray(image.convert("RGB")))
-        except (UnidentifiedImageError, OSError) as error:
-            raise DataError(f"{name}: jpeg_{part}[{at}]", f"{stop - start} bytes", "a JPEG image") from error
-        if images[-1].shape != images[0].shape:
-            raise DataError(f"{name}: jpeg_{part}[{at}]", images[-1].shape, f"{images[0].shape}, as the first image")
-    return np.stack(images)
-
-
-def _check_counts(raw: Mapping[str, Array], name: str) -> None:
-    """Raise where examples and labels are not as many, or none."""
-    for part in ("train", "test"):
-        x, y = raw[f"x_{part}"], raw[f"y_{part}"]
-        if not y.ndim or not len(y) or x.shape[:1] != y.shape[:1]:
-            found = f"{len(y) if y.ndim else 'no'} labels"
-            raise DataError(f"{name}: y_{part}", found, f"one a row of x_{part}, which is {x.shape}")
 
 
 def _train_size(train: int | None, there: int) -> int:

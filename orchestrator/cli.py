@@ -149,11 +149,16 @@ def compress(
     teacher: Annotated[
         str | None,
         typer.Option(
-            help="resnet18:width=8, vgg13:width=16, lenet, cnn1d:width=25, ...; a folder; or a language model's source."
+            help="resnet18:width=8, vgg13:width=16, lenet, cnn1d:width=25, ...; FOLDER of an exported network; "
+            "module:FILE.py:NAME, a torch.nn.Module; or a language model's source."
         ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="plait:digits, or an .npz file; for a language model a file of text.")
+        str | None,
+        typer.Option(
+            help="plait:digits, an .npz file, a folder of images (CLASS/IMAGE) or of Hugging Face tables, or "
+            "module:FILE.py:NAME; for a language model a file of text."
+        ),
     ] = None,
     target: Annotated[str | None, typer.Option(help="params=0.2x, macs=1.5M, bytes=64k or ms=0.8.")] = None,
     normalisation: Annotated[

@@ -22,6 +22,7 @@ from ...models.students import StudentTrainer
 from ...records import JSON, Outcome, Scored, Trial
 from ...search.network_space import NetworkSpace
 from ...search.policy_search import PolicySearch
+from ...user_objects import names_object, object_of
 from ..budget import Budget, Limits
 from ..cluster import check_address
 from ..counts import Counts
@@ -32,7 +33,7 @@ from ..spec import validated
 from ..study import BatchPlan, Strand, Study, StudyResult
 from ..trainers import trainer_workers
 from .base import MethodRun, opened_ledger
-from .compress_data import checked_given, loaded
+from .compress_data import INLINE, checked_given, loaded
 from .compress_phases import (
     PUBLISHED,
     Problem,
@@ -53,6 +54,7 @@ from .compress_target import Target
 from .compress_teacher import (
     kept_student,
     latencies,
+    module_of,
     predicted,
     settled_teacher,
     student_setup,
@@ -75,7 +77,7 @@ class Compress(MethodRun):
     Args:
         teacher: A name such as resnet18:width=8, which is trained first; the folder of an exported network; or a
             `torch.nn.Module`, read by tracing it with one example.
-        data: A source of labelled examples, or `ImageData`.
+        data: Labelled examples: all that `load_images` takes, or the `ImageData` that it returned.
         settings: Any other field of `CompressSpec`.
 
     Raises:
@@ -88,27 +90,32 @@ class Compress(MethodRun):
     result_type: ClassVar[type[CompressResult]] = CompressResult
     rows_kept: ClassVar[bool] = False
 
-    def __init__(
-        self, teacher: Any = "resnet8", data: str | Path | ImageData = "plait:digits", **settings: Any
-    ) -> None:
+    def __init__(self, teacher: Any = "resnet8", data: Any = "plait:digits", **settings: Any) -> None:
         super().__init__()
-        given = {"teacher": str(teacher) if isinstance(teacher, str | Path) else "inline", **settings}
-        given["data"] = str(data) if isinstance(data, str | Path) else "inline"
+        given = {"teacher": str(teacher) if isinstance(teacher, str | Path) else INLINE, **settings}
+        given["data"] = str(data) if isinstance(data, str | Path) else INLINE
         self.spec = validated(CompressSpec, given, "compress")
-        self._module = None if isinstance(teacher, str | Path) else teacher
-        self._given = data if isinstance(data, ImageData) else None
+        self._module = None if isinstance(teacher, str | Path) else module_of(teacher)
+        if names_object(teacher):
+            self._module = module_of(object_of(teacher, "compress.teacher"))
+        self._source = self.spec.data if isinstance(data, str | Path) else data
+
+    @property
+    def _taught(self) -> Any:
+        """The teacher as it was handed over: a module, or a text."""
+        return self.spec.teacher if self._module is None else self._module
 
     @cached_property
     def data(self) -> ImageData:
         """The examples, split and normalised."""
-        if self._given is not None:
-            return checked_given(self._given, self.spec)
-        return loaded(self.spec, self.spec.data, module=self._module is not None)
+        if isinstance(self._source, ImageData):
+            return checked_given(self._source, self.spec)
+        return loaded(self.spec, self._source, module=self._module is not None)
 
     @cached_property
     def teacher(self) -> Architecture:
         """What is to be compressed."""
-        return teacher_architecture(self._module or self.spec.teacher, self.data)
+        return teacher_architecture(self._taught, self.data)
 
     def plan(self) -> dict[str, JSON]:
         """Return what the run would ask for at most; refuses a target that no student can reach."""
@@ -149,9 +156,7 @@ class Compress(MethodRun):
             return self._run(folder, resolved)
 
     def _run(self, folder: RunFolder, resolved: dict[str, JSON]) -> CompressResult:
-        network, facts = settled_teacher(
-            folder.path, self._module or self.spec.teacher, self.data, self.spec, self._events
-        )
+        network, facts = settled_teacher(folder.path, self._taught, self.data, self.spec, self._events)
         ledger = opened_ledger(self.spec.run.ledger, folder)
         limits = Limits(evaluations=self.spec.run.budget_evaluations, seconds=self.spec.run.budget_seconds)
         session = _Session(folder, ledger, budget_of(limits, ledger, folder.id))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from ...models.export import preparation_of
 from ...models.images import ImageData, load_images
 from ...models.network import Network
 from ...models.preparation import BYTE, Array, Normalisation, Preparation, Statistics, statistics
+from ...user_objects import names_object, object_of
 from .compress_spec import CompressSpec
 
 SURE = 2.5
@@ -18,6 +20,9 @@ SURE = 2.5
 
 COMPARED = 5000
 """Examples at most that a teacher is shown as prepared otherwise."""
+
+INLINE = "inline"
+"""What a spec says of a teacher or of data that were handed over in Python."""
 
 USUAL = {"0.5/0.5": ((0.5,), (0.5,)), "0.485,0.456,0.406/0.229,0.224,0.225": (
     (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}  # fmt: skip
@@ -29,8 +34,8 @@ def is_export(teacher: str) -> bool:
     return (Path(teacher) / "config.json").exists()
 
 
-def loaded(spec: CompressSpec, source: str, *, module: bool) -> ImageData:
-    """Return a source's examples as the teacher takes them.
+def loaded(spec: CompressSpec, source: Any, *, module: bool) -> ImageData:
+    """Return a source's examples as the teacher takes them; `source` is all that `load_images` takes.
 
     A module meets them as they are, an exported network as it was trained, where the spec does not say otherwise.
 
@@ -38,6 +43,11 @@ def loaded(spec: CompressSpec, source: str, *, module: bool) -> ImageData:
         DataError: they cannot be used.
         SpecError: a setting does not fit them.
     """
+    if source == INLINE:
+        expected = "the examples that it was started with: go on in Python, with the same arguments and out="
+        raise SpecError("compress.data", "a run that was started in Python", expected)
+    if names_object(source):
+        source = object_of(source, "compress.data")
     normalisation: Normalisation = "none" if module else "data"
     size, scale = spec.size, spec.scale
     how = None if module or not is_export(spec.teacher) else preparation_of(spec.teacher)

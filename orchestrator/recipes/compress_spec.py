@@ -25,7 +25,7 @@ class CompressSpec(BaseModel):
     """The recipe."""
     teacher: str = "resnet8"
     """Network to compress: a name (resnet18:width=8, vgg13, lenet, cnn1d:width=25, mlp:128-64), which is trained first,
-    or the folder of an exported network."""
+    the folder of an exported network, or module:FILE.py:NAME, a torch.nn.Module or what returns one."""
     teachers: tuple[str, ...] = ()
     """Folders of exported networks whose logits are learnt in place of the teacher's; FOLDER#0,3 is about classes 0
     and 3 alone, so that several specialists make one student."""
@@ -33,7 +33,10 @@ class CompressSpec(BaseModel):
     """Folders of exported networks between teacher and student in size, whose logits are learnt beside: for targets
     below a tenth of the teacher."""
     data: str = "plait:digits"
-    """Images or signals: plait:digits, or an .npz file of x_train, y_train, x_test, y_test."""
+    """Images or signals: plait:digits; an .npz file of x_train, y_train, x_test, y_test; a folder of images,
+    CLASS/IMAGE or train/CLASS/IMAGE and test/CLASS/IMAGE; a folder of Hugging Face tables, Parquet or what save_to_disk
+    wrote; or module:FILE.py:NAME, a Dataset, a DataLoader, (x, y) or what returns one. A fifth is kept for testing
+    where there is no test part."""
     size: PositiveInt | None = None
     """Side that square images are averaged down to; default: as they are."""
     normalisation: Normalisation | None = None

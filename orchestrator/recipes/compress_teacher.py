@@ -24,9 +24,10 @@ from ...models.latency import LatencyTable, milliseconds
 from ...models.network import Network, build, state_of
 from ...models.students import StudentSetup, StudentTrainer
 from ...models.tracing import from_module
-from ...models.zoo import named
+from ...models.zoo import NAMES, named
 from ...records import EventSink, digest, seed_of
-from .compress_data import as_trained, check_preparation, is_export
+from ...user_objects import FORM
+from .compress_data import INLINE, as_trained, check_preparation, is_export
 from .compress_phases import final_training, student_seed, training_of
 from .compress_records import Student
 from .compress_spec import CompressSpec
@@ -45,8 +46,40 @@ def teacher_architecture(teacher: Any, data: ImageData) -> Architecture:
     if not isinstance(teacher, str):
         return _read(teacher, data).arch
     if _is_name(teacher):
-        return named(teacher, data.input, data.classes)
+        return named(_known(teacher), data.input, data.classes)
     return load_export(Path(teacher)).arch
+
+
+def module_of(teacher: Any) -> Any:
+    """Return what was handed over as a teacher, a `torch.nn.Module`.
+
+    Raises:
+        SpecError: it is none.
+    """
+    from torch import nn
+
+    if not isinstance(teacher, nn.Module):
+        raise SpecError("compress.teacher", type(teacher).__name__, "a torch.nn.Module, a name or a folder")
+    return teacher
+
+
+def _known(teacher: str) -> str:
+    """Return a network's name; raises SpecError where it is none, and says what a teacher may be."""
+    place = Path(teacher)
+    may_be = f"{', '.join(NAMES)}; FOLDER of an exported network; or {FORM}"
+    if teacher.partition(":")[0] in NAMES:
+        return teacher
+    if teacher == INLINE:
+        expected = "the module that it was started with: go on in Python, with the same arguments and out="
+        raise SpecError("compress.teacher", "a run that was started in Python", expected)
+    if place.is_dir():
+        inside = next((one for one in ("student", "teacher") if is_export(str(place / one))), None)
+        expected = f"an exported network: {place / inside}" if inside else "a config.json in it, as exports have"
+        raise SpecError("compress.teacher", teacher, expected)
+    if place.is_file():
+        expected = f"no file that is unpickled; name code that loads it: {FORM}"
+        raise SpecError("compress.teacher", teacher, expected)
+    raise SpecError("compress.teacher", teacher, f"one of {may_be}")
 
 
 def settled_teacher(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from plait.architecture_edits import pinned
 from plait.architectures import Architecture, Layer
 from plait.errors import PlaitError
@@ -14,6 +15,7 @@ from plait.orchestrator.recipes.compress_spec import CompressSpec
 from plait.orchestrator.recipes.compress_teacher import settled_teacher
 from plait.search.network_space import NetworkSpace
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 
 def stored(folder, shape):
@@ -176,6 +178,48 @@ def test_a_layout_that_is_not_clear_is_asked_for(shape, tmp_path):
     with pytest.raises(PlaitError, match="layout=") as caught:
         load_images(place)
     assert "\n" not in str(caught.value)
+
+
+FORMS_OF_DATA = {
+    "pairs": lambda x, y: (x, y),
+    "tensors": lambda x, y: (torch.tensor(x), torch.tensor(y)),
+    "a dataset": lambda x, y: TensorDataset(torch.tensor(x), torch.tensor(y)),
+    "a loader": lambda x, y: DataLoader(TensorDataset(torch.tensor(x), torch.tensor(y)), 7, shuffle=True),
+}
+
+
+@pytest.mark.row("F: DataLoader, Dataset, (x, y), an image folder")
+@pytest.mark.parametrize("form", FORMS_OF_DATA)
+def test_examples_are_taken_as_python_has_them(form):
+    x, y = coloured()
+    data = Compress("cnn:width=4", FORMS_OF_DATA[form](x, y)).data
+    assert data.input == (3, 8, 8)
+    assert len(data.fit_y) + len(data.validation_y) + len(data.test_y) == len(y)
+    assert data.classes == 4
+
+
+@pytest.mark.row("F: DataLoader, Dataset, (x, y), an image folder")
+def test_a_folder_of_images_is_taken(tmp_path):
+    x, y = coloured(40)
+    for at, (image, label) in enumerate(zip(x, y, strict=True)):
+        (tmp_path / f"class{label}").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / f"class{label}" / f"{at}.png")
+    data = Compress("cnn:width=4", str(tmp_path)).data
+    assert (data.input, data.classes) == ((3, 8, 8), 4)
+
+
+@pytest.mark.row("F: a network from the command line")
+def test_the_command_line_takes_a_network_from_a_file_and_names_the_folder(plait, tmp_path):
+    x, y = coloured()
+    place = archive(tmp_path, x, y)
+    code = "import torch\nnet = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 64), torch.nn.ReLU(), "
+    (tmp_path / "net.py").write_text(f"{code}torch.nn.Linear(64, 4))\n")
+    status, out, err = plait("compress", "--teacher", f"module:{tmp_path / 'net.py'}:net", "--data", place, "--dry-run")
+    assert status == 0, err
+    assert f"{192 * 64 + 64 + 64 * 4 + 4}" in out
+    status, _, err = plait("compress", "--teacher", "resnet9", "--data", place, "--dry-run")
+    assert status == 2
+    assert "FOLDER" in err
 
 
 @pytest.mark.ray
