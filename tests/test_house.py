@@ -84,6 +84,7 @@ def test_help_loads_no_heavy_library():
     assert done.stderr.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_the_wheel_is_complete(tmp_path):
     """Built, installed outside the checkout, every module imported from there."""
     checkout = tmp_path / "checkout"
