@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 
 from .chat import CallFailed, LabelScores, Message, Reply, Usage
 from .redaction import redact
+from .thoughts import spoken
 
 _OUTRIGHT_NONE = -9998.0
 """OpenAI writes -9999 for "not among the likeliest"; no log-probability comes near it."""
@@ -37,10 +38,18 @@ def read_object(body: bytes) -> dict[str, Any]:
     return parsed
 
 
-def read_reply(completion: Mapping[str, Any], messages: Sequence[Message], stop: Sequence[str]) -> Reply:
+def read_reply(
+    completion: Mapping[str, Any], messages: Sequence[Message], stop: Sequence[str], begun: str = ""
+) -> Reply:
     """Return the first choice as a `Reply`.
 
     Stop texts are cut here too: some servers leave them in, some ignore them.
+
+    Args:
+        completion: The JSON of an answer.
+        messages: What was sent.
+        stop: Texts that end it.
+        begun: A turn that was continued and that the server's text starts with; it is no part of the reply.
 
     Raises:
         CallFailed: `Refused`, `Truncated` (nothing but thinking fitted), `Empty` or `ServerError`.
@@ -57,9 +66,13 @@ def read_reply(completion: Mapping[str, Any], messages: Sequence[Message], stop:
         raise CallFailed("Refused", "a content filter ended the answer", usage=usage)
     if finish == "error":
         raise CallFailed("ServerError", "the server ended the answer with an error", usage=usage)
-    if not text and finish == "length":
+    text = text.removeprefix(begun)
+    told = spoken(text)
+    if not told.text and finish == "length":
         spent = f"all {usage.completion} tokens went by without a word of answer (thinking?)"
         raise CallFailed("Truncated", spent, usage=usage)
+    if text and not told.text:
+        raise CallFailed("Empty", f"nothing but thinking in the answer (finish_reason {finish!r})", usage=usage)
     if not text:
         raise CallFailed("Empty", f"no text in the answer (finish_reason {finish!r})", usage=usage)
     ends = [where for word in stop if (where := text.find(word)) >= 0]
@@ -68,14 +81,16 @@ def read_reply(completion: Mapping[str, Any], messages: Sequence[Message], stop:
     return Reply(text, "length" if finish == "length" else "stop", usage, str(completion.get("model") or ""))
 
 
-def read_labels(completion: Mapping[str, Any], messages: Sequence[Message], labels: Sequence[str]) -> LabelScores:
-    """Return the labels' log-probabilities at the answer's first token.
+def read_labels(
+    completion: Mapping[str, Any], messages: Sequence[Message], labels: Sequence[str], begun: str = ""
+) -> LabelScores:
+    """Return the labels' log-probabilities at the answer's first token; `begun` as in `read_reply`.
 
     Raises:
         CallFailed: `Unsupported`, the server listed none.
     """
     sums = dict.fromkeys(labels, 0.0)
-    for token, logprob in read_top(completion).items():
+    for token, logprob in read_top(completion, begun).items():
         word = token[1:] if token.startswith((" ", *_SPACES)) else token
         if word in sums:
             sums[word] += math.exp(logprob)
@@ -85,8 +100,10 @@ def read_labels(completion: Mapping[str, Any], messages: Sequence[Message], labe
     return LabelScores(logprobs, inside, usage, str(completion.get("model") or ""))
 
 
-def read_top(completion: Mapping[str, Any]) -> dict[str, float]:
+def read_top(completion: Mapping[str, Any], begun: str = "") -> dict[str, float]:
     """Return the likeliest first tokens with their log-probabilities, the drawn one among them.
+
+    A server that repeats a begun turn may list that turn's tokens too: the first beyond it counts.
 
     Raises:
         CallFailed: `Unsupported`, the server listed none.
@@ -95,7 +112,7 @@ def read_top(completion: Mapping[str, Any]) -> dict[str, float]:
     content = logprobs.get("content") if isinstance(logprobs, Mapping) else None
     if not isinstance(content, list) or not content or not isinstance(content[0], Mapping):
         raise CallFailed("Unsupported", "the endpoint answers without log-probabilities")
-    first = content[0]
+    first = content[_beyond(content, begun)]
     listed = first.get("top_logprobs")
     if not isinstance(listed, list) or not listed:
         raise CallFailed("Unsupported", "the endpoint lists no likeliest tokens (top_logprobs)")
@@ -105,6 +122,18 @@ def read_top(completion: Mapping[str, Any]) -> dict[str, float]:
         if isinstance(token, str) and isinstance(logprob, int | float) and _OUTRIGHT_NONE < logprob <= 0:
             found.setdefault(token, float(logprob))
     return found
+
+
+def _beyond(content: Sequence[Any], begun: str) -> int:
+    """Return the place of the first listed token that is no part of `begun`: 0 where the tokens do not repeat it."""
+    seen = ""
+    for place, entry in enumerate(content):
+        if begun and seen == begun:
+            return place
+        seen += str(entry.get("token", "")) if isinstance(entry, Mapping) else ""
+        if not begun.startswith(seen):
+            break
+    return 0
 
 
 def read_usage(completion: Mapping[str, Any], messages: Sequence[Message], text: str) -> Usage:

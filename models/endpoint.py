@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible endpoint as a `ChatModel`, through the official client.
+"""An endpoint of OpenAI's chat completions as a `ChatModel`, through the official client.
 
 One connection pool a model, no cap of its own (whoever limits calls does it above), no retries (the paying path
 repeats), one clock over the whole call. The key is read from the environment at each call and held nowhere.
@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
@@ -25,15 +25,17 @@ from ..records import JSON, digest
 from .chat import GREEDY, CallFailed, Capabilities, LabelScores, Message, Reply, Sampling, TokenPrice
 from .completions import estimate_tokens, read_labels, read_object, read_reply
 from .endpoint_failures import from_body, from_connection, from_status
-from .probe import Probed, probe
+from .endpoint_fitting import MOST, Fitting
+from .endpoint_options import EndpointOptions, TokenField
+from .probe import Continuation, Probed, probe
 from .redaction import watch
 
 TOP_LOGPROBS = 20
 """Likeliest tokens asked for: as many as most providers list at most."""
 
 DEFAULT_URL = "https://api.openai.com/v1"
-
-TokenField = Literal["max_tokens", "max_completion_tokens"]
+_NEW_LIMITS = ("api.openai.com", ".openai.azure.com")
+"""Hosts whose reasoning models refuse `max_tokens`."""
 
 _CONNECT_SECONDS = 10.0
 _LIMITS = httpx2.Limits(max_connections=1 << 16, keepalive_expiry=30.0)  # None would be aiohttp's 100
@@ -89,37 +91,38 @@ class EndpointChat:
         self,
         model: str,
         base_url: str | None = None,
+        options: EndpointOptions | None = None,
         *,
-        key_variable: str = "OPENAI_API_KEY",
         price: TokenPrice | None = None,
         timeout: float = 120.0,
-        extra: Mapping[str, JSON] | None = None,
-        token_field: TokenField | None = None,
+        **fields: Any,
     ) -> None:
         """Describe the endpoint; nothing is sent before the first call.
 
         Args:
             model: Its name there.
             base_url: Up to and with `/v1`; None takes OPENAI_BASE_URL, else OpenAI's own.
-            key_variable: The environment variable that holds the key. It may be unset: local endpoints want none.
+            options: How it is asked.
             price: Of its tokens, where it is known.
             timeout: Seconds for a whole call, from connecting to the last byte.
-            extra: Further fields of every request body (`chat_template_kwargs`, `reasoning_effort`, ...);
-                they are part of the identity.
-            token_field: What limits an answer's tokens; None takes `max_completion_tokens` at OpenAI, whose
-                reasoning models refuse the other, and `max_tokens` elsewhere.
+            fields: Of `EndpointOptions`, by name, where `options` is left out.
 
         Raises:
-            SpecError: `base_url` is none, or holds credentials or a query.
+            SpecError: `base_url` is none, or holds credentials or a query; an option cannot be.
         """
         self.base_url = _checked(base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL)
         if not model.strip():
             raise SpecError("endpoint model", model, "the name of a model")
-        self.model, self.key_variable, self.timeout = model, key_variable, timeout
+        self.model, self.timeout = model, timeout
+        self.options = options if options is not None else EndpointOptions.of(fields)
         self._host = urlsplit(self.base_url).netloc
-        self._price, self._extra = price, dict(extra or {})
-        openais = self._host == "api.openai.com"
-        self.token_field = token_field or ("max_completion_tokens" if openais else "max_tokens")
+        self._price = price
+        chosen = self.options.token_field
+        first = chosen or ("max_completion_tokens" if self._host.endswith(_NEW_LIMITS) else "max_tokens")
+        fixed = {chosen} if chosen else set()
+        fixed |= {"temperature"} if self.options.temperature is not None else set()
+        self.fitting = Fitting(first, frozenset(fixed))
+        self.continuation: Continuation | None = None
         self._live: _Live | None = None
         self._capabilities: Capabilities | None = None
         self.probed = Probed()
@@ -134,19 +137,22 @@ class EndpointChat:
     def name(self) -> str:
         """The model and its address: equal names mean equal answers, since limits and budgets go by them.
 
-        Left out is what is usual: https without a port, http with one, and a path of `/v1`. Further fields of the
-        body show as a hash.
+        Left out is what is usual: https without a port, http with one, and a path of `/v1`. Options that answers
+        depend on show as a hash.
         """
         parts = urlsplit(self.base_url)
         usual = (parts.scheme == "https") == (parts.port is None)
         path = "" if parts.path == "/v1" else parts.path or "/"
         place = ("" if usual else f"{parts.scheme}://") + parts.netloc + path
-        return f"{self.model}@{place}" + (f"+{digest(self._extra)[:8]}" if self._extra else "")
+        answering = self.options.answering
+        fields = answering["extra"] if set(answering) == {"extra"} else answering
+        return f"{self.model}@{place}" + (f"+{digest(fields)[:8]}" if fields else "")
 
     @property
     def identity(self) -> JSON:
         """Address and model; which build of the model answered is in each `Reply.model`."""
-        return {"kind": "endpoint", "base_url": self.base_url, "model": self.model, "extra": self._extra}
+        known = {"kind": "endpoint", "base_url": self.base_url, "model": self.model, "extra": {}}
+        return known | self.options.answering
 
     @property
     def price(self) -> TokenPrice | None:
@@ -156,6 +162,8 @@ class EndpointChat:
     async def generate(self, messages: Sequence[Message], sampling: Sampling = GREEDY) -> Reply:
         """Return the model's answer; see `ChatModel.generate`."""
         body: dict[str, JSON] = {"temperature": sampling.temperature, self.token_field: sampling.max_tokens}
+        if self.options.temperature is not None:
+            body["temperature"] = self.options.temperature
         if sampling.top_p != 1.0:
             body["top_p"] = sampling.top_p
         if sampling.seed is not None:
@@ -166,7 +174,8 @@ class EndpointChat:
             # Not strict: OpenAI's strict form refuses fields that may be left out, others keep to the schema anyway.
             form = {"name": "answer", "schema": json.loads(sampling.schema), "strict": False}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
-        return read_reply(await self.complete(messages, body), messages, sampling.stop)
+        answer = await self.complete(messages, body)
+        return read_reply(answer, messages, sampling.stop, self._repeated(messages))
 
     async def label_logprobs(self, messages: Sequence[Message], labels: Sequence[str]) -> LabelScores:
         """Return the labels' log-probabilities; see `ChatModel.label_logprobs`.
@@ -178,7 +187,8 @@ class EndpointChat:
         if known is not None and not known.label_logprobs:
             raise CallFailed("Unsupported", f"{self.name}: gives no usable log-probabilities")
         top = known.top_logprobs if known else TOP_LOGPROBS
-        return read_labels(await self.complete(messages, self.first_token(top)), messages, labels)
+        answer = await self.complete(messages, self.first_token(top))
+        return read_labels(answer, messages, labels, self._repeated(messages))
 
     def first_token(self, top: int) -> dict[str, JSON]:
         """Return the fields that ask for the first token's distribution.
@@ -187,15 +197,25 @@ class EndpointChat:
         """
         return {self.token_field: 1, "temperature": 1.0, "logprobs": True, "top_logprobs": top}
 
+    @property
+    def token_field(self) -> str:
+        """The field that limits an answer's tokens here."""
+        return self.fitting.limit
+
+    @property
+    def adapted(self) -> tuple[str, ...]:
+        """What of our own fields the endpoint was found to refuse, and is not sent any more; a line each."""
+        return self.fitting.lines
+
     async def capabilities(self) -> Capabilities:
-        """Return what the endpoint can do; asked once, by fourteen calls of a few tokens.
+        """Return what the endpoint can do; asked once, by fourteen to nineteen calls of a few tokens.
 
         `probed` says what they took. A failure that may pass is repeated a few times.
         """
         if self._capabilities is None:
             async with self._here().probing:
                 if self._capabilities is None:
-                    self._capabilities = await probe(self)
+                    self._capabilities, self.continuation = await probe(self)
         return self._capabilities
 
     async def count_tokens(self, messages: Sequence[Message]) -> int:
@@ -203,26 +223,64 @@ class EndpointChat:
         return estimate_tokens(messages)
 
     async def complete(
-        self, messages: Sequence[Message], fields: Mapping[str, JSON], *, continued: bool | None = None
+        self, messages: Sequence[Message], fields: Mapping[str, JSON], *, continued: Continuation | None = None
     ) -> dict[str, Any]:
         """Return the JSON of one chat completion.
 
+        A field of ours that the endpoint refuses is left out, and asked again without; `adapted` says so.
+
         Args:
-            messages: An assistant's turn at the end is continued, by the fields that vLLM and transformers know.
+            messages: An assistant's turn at the end is continued.
             fields: Of the request body, beside model and messages.
-            continued: Whether to do so; None: if the endpoint was found to.
+            continued: How it is asked to do so; None: as the endpoint was found to.
 
         Raises:
             CallFailed: there is no answer, or `Unsupported`: this endpoint does not continue a turn.
         """
-        body = {"model": self.model, "messages": messages, **fields, **self._extra}
+        sent: Sequence[Mapping[str, JSON]] = messages
+        more: Mapping[str, JSON] = {}
         if messages and messages[-1]["role"] == "assistant":
             if continued is None:
-                continued = (await self.capabilities()).continues
-            if not continued:
+                await self.capabilities()
+                continued = self.continuation
+            if continued is None:
                 raise CallFailed("Unsupported", f"{self.name}: does not continue an assistant's turn")
-            body |= {"continue_final_message": True, "add_generation_prompt": False}
-        return await self._ask("POST", "/chat/completions", body)
+            more = continued.fields
+            sent = [*messages[:-1], {**messages[-1], **continued.marks}]
+        return await self._fitted({"model": self.model, "messages": sent, **fields, **self.options.extra, **more})
+
+    async def _fitted(self, body: Mapping[str, JSON]) -> dict[str, Any]:
+        """Ask; where a field of ours is refused, ask without it, and remember that once it was taken."""
+        tried: frozenset[str] = frozenset()
+        first: CallFailed | None = None
+        for _ in range(MOST):
+            sent = self.fitting.body(self._wanted(body), tried)
+            try:
+                answer = await self._ask("POST", "/chat/completions", sent)
+            except CallFailed as failure:
+                more = self.fitting.refusal(failure, sent, tried) - tried
+                if more:
+                    first, tried = first or failure, tried | more
+                    continue
+                if failure.reason == "BadRequest" and first is not None:
+                    raise first from None  # it was no matter of these fields
+                raise
+            if tried:
+                self.fitting.learn(tried, self.name)
+            return answer
+        assert first is not None
+        raise first
+
+    def _wanted(self, body: Mapping[str, JSON]) -> Mapping[str, JSON]:
+        """Return the body without a temperature where the user wants none sent."""
+        off = self.options.temperature == "off"
+        return {name: value for name, value in body.items() if not (off and name == "temperature")}
+
+    def _repeated(self, messages: Sequence[Message]) -> str:
+        """Return the begun turn that the endpoint's text starts with; "" where it gives what is new alone."""
+        begun = bool(messages) and messages[-1]["role"] == "assistant"
+        repeats = self.continuation is not None and self.continuation.repeats
+        return messages[-1]["content"] if begun and repeats else ""
 
     async def models(self) -> dict[str, Any]:
         """Return the JSON of the endpoint's list of models."""
@@ -255,6 +313,8 @@ class EndpointChat:
 
     async def _send(self, method: str, path: str, body: Mapping[str, JSON] | None) -> tuple[bytes, Mapping[str, str]]:
         client, url = self._here().client, self.base_url + path  # whole, or the client parses and joins it
+        if self.options.api_version is not None:
+            url += f"?api-version={self.options.api_version}"
         if method == "GET":
             response = await client.get(url, cast_to=httpx2.Response, options={"headers": self._headers()})
         else:
@@ -263,14 +323,21 @@ class EndpointChat:
 
     @property
     def _key_from(self) -> str:
-        return self.key_variable if os.environ.get(self.key_variable, "").strip() else ""
+        return ", ".join(name for name in self.options.secrets if os.environ.get(name, "").strip())
 
     def _headers(self) -> dict[str, Any]:
-        watch(self.key_variable)  # in the process that sends it: models travel
-        key = os.environ.get(self.key_variable, "").strip()
+        try:
+            own = self.options.sent_headers()
+        except SpecError as error:
+            raise CallFailed("Unauthorized", f"{self.name}: {error}") from None
+        if self.options.signed:
+            return {"Authorization": openai.Omit(), **own, **_QUIET_CALL}
+        variable = self.options.key_variable
+        watch(variable)  # in the process that sends it: models travel
+        key = os.environ.get(variable, "").strip()
         if not (key.isascii() and key.isprintable()):
-            raise CallFailed("Unauthorized", f"{self.name}: {self.key_variable} holds what no header may carry")
-        return {"Authorization": f"Bearer {key}" if key else openai.Omit(), **_QUIET_CALL}
+            raise CallFailed("Unauthorized", f"{self.name}: {variable} holds what no header may carry")
+        return {"Authorization": f"Bearer {key}" if key else openai.Omit(), **own, **_QUIET_CALL}
 
     def _here(self) -> _Live:
         """Return the client of the running loop: connections of another loop cannot be used."""
@@ -303,4 +370,4 @@ def _checked(base_url: str) -> str:
     return plain
 
 
-__all__ = ["DEFAULT_URL", "TOP_LOGPROBS", "EndpointChat", "TokenField"]
+__all__ = ["DEFAULT_URL", "TOP_LOGPROBS", "EndpointChat", "EndpointOptions", "TokenField"]

@@ -13,8 +13,10 @@ every other 3xx and 4xx                       BadRequest
 
 import math
 import re
+import socket
+import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -29,6 +31,15 @@ _TOO_LONG = re.compile(
 _FILTERED = re.compile(r"content[_ ](?:filter|policy|management)|moderation|safety system", re.IGNORECASE)
 _NO_LOGPROBS = re.compile(r"log_?prob", re.IGNORECASE)
 _NO_QUOTA = re.compile(r"insufficient[_ ](?:quota|balance|funds|credits)|billing_hard_limit", re.IGNORECASE)
+
+_REFUSED = re.compile(r"Errno 111|Connect(?:ion)? (?:call failed|refused)", re.IGNORECASE)
+_BROKEN: dict[type[BaseException], str] = {
+    ConnectionRefusedError: "connection refused: nothing listens there",
+    socket.gaierror: "the host's name is not known",
+    ssl.SSLCertVerificationError: "the server's certificate is not trusted",
+    ConnectionResetError: "the connection was reset before a whole answer",
+    BrokenPipeError: "the connection was closed before a whole answer",
+}
 
 _BY_STATUS: dict[int, Reason] = {
     401: "Unauthorized",
@@ -67,7 +78,7 @@ def from_status(where: str, status: int, headers: Mapping[str, str], body: Any, 
         key = f"the key in {key_from} was refused" if key_from else "it wants a key, and none is set"
         return CallFailed(reason, f"{where}: {key} (HTTP {status})")
     after = retry_after(headers) if reason in {"RateLimited", "ServerError"} else None
-    return CallFailed(reason, f"{where}: HTTP {status}: {error_message(body)}", after)
+    return CallFailed(reason, f"{where}: HTTP {status}: {error_message(body)}{_parameter(body)}", after)
 
 
 def from_body(where: str, body: Mapping[str, Any], headers: Mapping[str, str], key_from: str) -> CallFailed | None:
@@ -88,9 +99,35 @@ def from_connection(where: str, error: BaseException) -> CallFailed:
     """
     chain = list(_causes(error))
     timed_out = any(isinstance(cause, TimeoutError) for cause in chain)
-    root = chain[-1]
-    text = error_message(str(root)) if str(root) else type(root).__name__
-    return CallFailed("Timeout" if timed_out else "ServerError", f"{where}: {text}")
+    return CallFailed("Timeout" if timed_out else "ServerError", f"{where}: {_plainly(chain)}")
+
+
+def _plainly(chain: Sequence[BaseException]) -> str:
+    """Return what broke a connection: the system's own error says it, whatever was raised before and after it."""
+    words = " ".join(map(str, chain))
+    for kind, text in _BROKEN.items():
+        if any(isinstance(cause, kind) for cause in chain):
+            return text
+    if _REFUSED.search(words):  # several addresses of one host are told in one error without a class of its own
+        return _BROKEN[ConnectionRefusedError]
+    known = next((cause for cause in chain if isinstance(cause, ssl.SSLError)), None)
+    if known is not None:
+        return f"TLS failed ({error_message(known.reason or str(known))}): is it an http:// address?"
+    if any(isinstance(cause, TimeoutError) for cause in chain):
+        return "no connection in time"
+    system = next((cause for cause in chain if isinstance(cause, OSError) and cause.strerror), None)
+    if system is not None:
+        return error_message(str(system.strerror))
+    told = next((str(cause) for cause in reversed(chain) if str(cause) and not isinstance(cause, RuntimeError)), "")
+    return error_message(told) if told else type(chain[-1]).__name__
+
+
+def _parameter(body: Any) -> str:
+    """Return the field that an error body names beside its words, in brackets."""
+    error = body.get("error", body) if isinstance(body, Mapping) else None
+    name = error.get("param") if isinstance(error, Mapping) else None
+    known = isinstance(name, str) and re.fullmatch(r"[\w.\[\]]{1,60}", name)
+    return f" (parameter {name})" if known and str(name) not in error_message(body) else ""
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

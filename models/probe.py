@@ -8,12 +8,13 @@ import asyncio
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..records import JSON
 from .chat import CallFailed, Capabilities, Message, Sampling, Usage
 from .completions import read_reply, read_top, read_usage
+from .endpoint_fitting import LIMITS
 
 if TYPE_CHECKING:
     from .endpoint import EndpointChat
@@ -52,8 +53,33 @@ class Probed:
         return Probed(self.calls + 1, total)
 
 
-async def probe(endpoint: "EndpointChat") -> Capabilities:
-    """Return what `endpoint` can do; `endpoint.probed` counts every call, also where this raises.
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """How an endpoint is asked to go on with an assistant's turn.
+
+    Attributes:
+        fields: Of the request body.
+        marks: Of the turn itself.
+        repeats: Whether its text starts with the turn again; the tokens that it lists do not.
+    """
+
+    fields: Mapping[str, JSON]
+    marks: Mapping[str, JSON]
+    repeats: bool = False
+
+
+FORMS = (
+    Continuation({"continue_final_message": True, "add_generation_prompt": False}, {}),  # vLLM, SGLang, transformers
+    Continuation({}, {}),  # llama.cpp, and gateways to models that go on by themselves
+    Continuation({}, {"prefix": True}),  # Mistral, DeepSeek
+)
+"""The forms in use, tried in this order."""
+
+
+async def probe(endpoint: "EndpointChat") -> tuple[Capabilities, Continuation | None]:
+    """Return what `endpoint` can do and how it continues a turn; `endpoint.probed` counts every call.
+
+    They count also where this raises.
 
     Raises:
         CallFailed: it cannot be asked.
@@ -61,14 +87,16 @@ async def probe(endpoint: "EndpointChat") -> Capabilities:
     model = _Asked(endpoint)
     await _reach(model)
     top = await _top_logprobs(model)
-    return Capabilities(
+    continuation = await _continuation(model)
+    found = Capabilities(
         label_logprobs=top > 0,
         top_logprobs=top,
         seed=await _honours_seed(model),
         structured=await _keeps_schema(model),
         context=await _context(model, endpoint.model),
-        continues=await _continues(model),
+        continues=continuation is not None,
     )
+    return found, continuation
 
 
 class _Asked:
@@ -88,20 +116,22 @@ class _Asked:
     async def first_token(self, messages: Sequence[Message], top: int) -> dict[str, Any]:
         return await self._complete(messages, self._endpoint.first_token(top), None)
 
-    async def answer(self, messages: Sequence[Message], fields: Mapping[str, JSON], tokens: int) -> str:
+    async def answer(
+        self, messages: Sequence[Message], fields: Mapping[str, JSON], tokens: int, form: Continuation | None = None
+    ) -> str:
         body = {**fields, self._endpoint.token_field: tokens, "temperature": 0.0}
-        return read_reply(await self._complete(messages, body, True), messages, ()).text
+        return read_reply(await self._complete(messages, body, form), messages, ()).text
 
     async def models(self) -> dict[str, Any]:
         return await self._repeated(self._endpoint.models, paid=False)
 
     async def _complete(
-        self, messages: Sequence[Message], fields: Mapping[str, JSON], continued: bool | None
+        self, messages: Sequence[Message], fields: Mapping[str, JSON], continued: Continuation | None
     ) -> dict[str, Any]:
         async def ask() -> dict[str, Any]:
             answer = await self._endpoint.complete(messages, fields, continued=continued)
             usage = read_usage(answer, messages, "")
-            most = int(fields[self._endpoint.token_field])
+            most = next(int(fields[name]) for name in LIMITS if name in fields)
             self._count(usage if usage.known else Usage(usage.prompt, most, known=False))
             return answer
 
@@ -211,19 +241,26 @@ async def _keeps_schema(model: _Asked) -> bool:
     return isinstance(parsed, dict) and set(parsed) == {"mood"} and parsed["mood"] in {"glad", "sad"}
 
 
-async def _continues(model: _Asked) -> bool:
-    """Whether an assistant's turn at the end is continued: half a word tells it from a new turn."""
-    messages = [
-        _user("What is the capital of France? Answer with its name."),
-        _assistant("The capital of France is Par"),
-    ]
-    try:
-        text = await model.answer(messages, {}, 4)
-    except CallFailed as failure:
-        if failure.reason not in _REFUSALS:
-            raise
-        return False
-    return text.startswith("is")
+_BEGUN = "The capital of France is Par"
+"""More tokens than are asked for in answer to it, so that a text that starts with it was not generated."""
+_FEW = 4
+
+
+async def _continuation(model: _Asked) -> Continuation | None:
+    """Return how the endpoint continues an assistant's turn at the end; half a word tells it from a new turn."""
+    messages = [_user("What is the capital of France? Answer with its name."), _assistant(_BEGUN)]
+    for form in FORMS:
+        try:
+            text = await model.answer(messages, {}, _FEW, form)
+        except CallFailed as failure:
+            if failure.reason not in _REFUSALS:
+                raise
+            continue
+        for repeats in (False, True):
+            rest = text[len(_BEGUN) :] if repeats and text.startswith(_BEGUN) else "" if repeats else text
+            if rest.startswith("is"):
+                return replace(form, repeats=repeats)
+    return None
 
 
 async def _context(model: _Asked, name: str) -> int | None:
@@ -235,10 +272,10 @@ async def _context(model: _Asked, name: str) -> int | None:
             raise
         return None  # many endpoints have no such list
     entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-    for entry in entries:
-        if entry.get("id") == name:
-            return _length(entry)
-    return None
+    found = next((entry for entry in entries if entry.get("id") == name), None)
+    if found is None and len(entries) == 1:  # a server of one model answers to any name: llama.cpp's lists a file
+        found = entries[0]
+    return None if found is None else _length(found)
 
 
 def _length(entry: Mapping[str, Any]) -> int | None:
@@ -258,4 +295,4 @@ def _assistant(content: str) -> Message:
     return {"role": "assistant", "content": content}
 
 
-__all__ = ["Probed", "probe"]
+__all__ = ["FORMS", "Continuation", "Probed", "probe"]

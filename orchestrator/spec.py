@@ -11,6 +11,8 @@ from ..errors import DataError, SpecError, nearest
 from ..user_files import Unreadable, file_text, yaml_value
 
 M = TypeVar("M", bound=BaseModel)
+_KEPT_BACK = {"headers", "key_variable"}
+"""Fields of specs where people write keys by mistake."""
 
 
 def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
@@ -26,6 +28,8 @@ def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
         place = ".".join([where, *map(str, first["loc"])])
         if first["type"] == "extra_forbidden":
             raise SpecError(place, first["loc"][-1], _nearest(model, first["loc"])) from error
+        if _KEPT_BACK.intersection(first["loc"]):  # what is wrong there may be a key: neither shown nor chained
+            raise SpecError(place, "a value that is not shown", _expected(first["msg"])) from None
         raise SpecError(place, first["input"], _expected(first["msg"])) from error
 
 

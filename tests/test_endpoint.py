@@ -52,7 +52,7 @@ FAULTS = {
     "no quota left": (fault.status(429, "check your plan", error="insufficient_quota"), "BudgetReached", False),
     "too many calls": (fault.status(429), "RateLimited", True),
     "no such model": (fault.status(404), "BadRequest", False),
-    "a bad field": (fault.status(400, "temperature must be at most 2"), "BadRequest", False),
+    "a bad field": (fault.status(400, "top_k must be at most 2"), "BadRequest", False),
     "unprocessable": (fault.status(422), "BadRequest", False),
     "a long prompt, by code": (fault.status(400, "no", error="context_length_exceeded"), "TooLong", False),
     "a long prompt, by words": (fault.status(400, "This model's maximum context length is 8 tokens"), "TooLong", False),

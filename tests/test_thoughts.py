@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plait.agents.thoughts import spoken
+from plait.models.thoughts import spoken
 
 PAIRS = [
     ("<think>", "</think>"),

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from ...graphs import Upper
 from ...models.chat import CallFailed, ChatModel, Message, Sampling
+from ...models.thoughts import spoken
 from ...records import JSON
-from ..thoughts import spoken
 from .parsing import angles as read_angles
 from .parsing import pair, scores
 from .wording import LABELS, Review, Wording

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict
 
 from ...graphs import Free, Upper
 from ...models.chat import CallFailed, ChatModel, Message, Sampling
+from ...models.thoughts import spoken
 from ...records import JSON, seed_of
 from ...teams import Schema
 from ..sandbox import sandbox_of
-from ..thoughts import spoken
 from .items import InputFile
 from .parsing import NOTHING_MORE, Read, Sought, read
 from .wording import Wording, shortened

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict
 
 from ...graphs import Free, Upper
 from ...models.chat import ChatModel, Sampling
+from ...models.thoughts import spoken
 from ...records import JSON, canonical
 from ..sandbox import sandbox_of
-from ..thoughts import spoken
 from .items import InputFile
 from .numerals import whole_number
 from .parsing import read_object

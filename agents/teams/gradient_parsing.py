@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ...models.thoughts import spoken
 from ...records import JSON
 from ...team_edits import Patch, Refusal, parse_patch
 from ...team_findings import KINDS, FindingKind
-from ..thoughts import spoken
 from .gradient_given import MOST_FINDINGS, Finding
 
 _TRAILING = re.compile(r",(\s*[}\]])")

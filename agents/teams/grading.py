@@ -17,12 +17,12 @@ from ...candidates import JudgeNetwork
 from ...errors import SpecError
 from ...graphs import Free, Node, Upper
 from ...models.chat import CallFailed, ChatModel, Message, Reply, Sampling
+from ...models.thoughts import spoken
 from ...records import JSON, digest
 from ..judges.decision import Ballot, Ballots, decide
 from ..judges.network import ORDERS
 from ..judges.tasks import Pair, PickLetter, Question, WriteReview
 from ..judges.wording import Wording, fenced
-from ..thoughts import spoken
 from .score import Score, tail
 
 ANY_TEXT = "It does what is asked, wholly and correctly; it is clear, coherent and well written."

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ...models.thoughts import spoken
 from ...records import JSON, canonical
 from ...teams import Kind, Schema
-from ..thoughts import spoken
 from . import matching
 from .marks import Marked, double_quoted, json_object, marked, unwrapped
 from .numerals import Numeral, first_number, last_number, whole_number

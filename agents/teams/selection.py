@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict
 
 from ...graphs import Upper
 from ...models.chat import CallFailed, ChatModel, Message, Sampling
+from ...models.thoughts import spoken
 from ...records import JSON, canonical, generator
 from ...teams import Block, LayerSpec
-from ..thoughts import spoken
 from .items import TaskItem
 from .parsing import read_object
 from .wording import Wording, Work, fenced, shortened

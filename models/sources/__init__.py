@@ -6,10 +6,11 @@ other number formats into safetensors that hosts can map. Weights are safetensor
 
 from .cache import LocalModel, ensure, list_models, remove_model, show_model, text_hash
 from .convert import weights_folder
-from .source import ALIASES, Source, is_language_model, parse_source
+from .source import ALIASES, NO_SUCH, Source, is_language_model, parse_source
 
 __all__ = [
     "ALIASES",
+    "NO_SUCH",
     "LocalModel",
     "Source",
     "ensure",

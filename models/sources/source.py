@@ -50,6 +50,8 @@ ALIASES = {
     )
 }
 
+NO_SUCH = "no such model or folder"
+"""How the error of a text that names no source begins."""
 FORMS = "an alias ({}), hf:org/name@revision, a folder, gguf:file or pypi:package==version#file"
 
 
@@ -79,7 +81,7 @@ def parse_source(text: str) -> Source:
         return Source(text, "folder", str(folder.absolute()))
     close = difflib.get_close_matches(text, ALIASES, n=1, cutoff=0.4)
     hint = f"did you mean {close[0]}?" if close else "expected " + FORMS.format(", ".join(ALIASES))
-    raise SourceError(text, f"no such model or folder; {hint}")
+    raise SourceError(text, f"{NO_SUCH}; {hint}")
 
 
 def _is(question: Callable[[], bool]) -> bool:

@@ -35,7 +35,17 @@ from .base import MethodRun, opened_ledger, rows_digest
 from .judge_comparing import Comparing
 from .judge_data import Pair, given_pairs, load_pairs
 from .judge_graphs import Asked, GraphMaker, wording
-from .judge_models import Named, Ready, capabilities_of, named, open_models, probing_cost
+from .judge_models import (
+    Named,
+    Ready,
+    capabilities_of,
+    check_endpoints,
+    named,
+    open_models,
+    options_of,
+    probing_cost,
+    refusals_of,
+)
 from .judge_plan import plan_of
 from .judge_records import ItemVerdict, Outcome, outcome_of, outcome_when, row
 from .judge_result import JudgeResult
@@ -132,6 +142,8 @@ class Judge(MethodRun):
                 rows, told, budget = self._judge(folder, ledger, models, pairs, ready)
             finally:
                 ledger.close()
+            for line in refusals_of(chat for chats in ready.values() for chat in chats):
+                self._events("note", {"note": line})
             return self._finish(folder, resolved, rows, told, budget)
 
     def _judge(
@@ -205,7 +217,11 @@ class Judge(MethodRun):
     def _named(self) -> list[Named]:
         """Return the models of the spec, fetched where they run here."""
         dtype, device = self.spec.dtype, self.spec.device
-        return [named(text, self._pulling, dtype=dtype, device=device) for text in self.spec.model]
+        check_endpoints(self.spec, self.spec.model, "judge")
+        return [
+            named(text, self._pulling, dtype=dtype, device=device, options=options_of(self.spec, text))
+            for text in self.spec.model
+        ]
 
     def _checked(self, workers: Sequence[CallWorker]) -> frozenset[str]:
         """Return the models that go on with an answer begun for them; refuse those without log-probabilities.

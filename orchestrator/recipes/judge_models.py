@@ -1,11 +1,12 @@
 """Judges' models from their names: hosts of ours, endpoints, recordings. Knows no network and no item."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from ...errors import SpecError
+from ...errors import SourceError, SpecError
 from ...models.chat import Capabilities, ChatModel
+from ...models.endpoint_options import EndpointOptions
 from ...records import JSON
 from ..budget import Budget
 from ..calls import CallWorker
@@ -36,6 +37,7 @@ class Named:
         local: The model's files, for a host.
         dtype: What a host computes in.
         device: Where a host runs.
+        options: How an endpoint is asked.
     """
 
     text: str
@@ -45,6 +47,7 @@ class Named:
     local: "LocalModel | None" = None
     dtype: Dtype = "float32"
     device: str = "cpu"
+    options: EndpointOptions = field(default_factory=EndpointOptions)
 
     @property
     def resolved(self) -> JSON:
@@ -55,7 +58,8 @@ class Named:
         if self.kind == "endpoint":
             from ...models.endpoint import EndpointChat
 
-            return {"name": self.text, "base_url": EndpointChat(self.place, self.base_url).base_url}
+            facts = {"name": self.text, "base_url": EndpointChat(self.place, self.base_url).base_url}
+            return facts | ({"options": answering} if (answering := self.options.answering) else {})
         return {"name": self.text}
 
 
@@ -66,10 +70,11 @@ def named(
     dtype: Literal["float32", "bfloat16"] = "float32",
     device: str = "cpu",
     where: str = "judge.model",
+    options: EndpointOptions | None = None,
 ) -> Named:
     """Return the model that `text` names; a host's is fetched where it is not here yet, to run as said.
 
-    `where` is the spec's place, for a text that names none.
+    `where` is the spec's place, for a text that names none; `options` are an endpoint's.
 
     Raises:
         SpecError: the text is of no known form.
@@ -80,12 +85,54 @@ def named(
         name, _, url = rest.partition("@")
         if not name:
             raise SpecError(where, text, "openai:NAME or openai:NAME@https://host/v1")
-        return Named(text, "endpoint", name, url or None)
+        return Named(text, "endpoint", name, url or None, options=options or EndpointOptions())
     if colon and kind == "replay":
         return Named(text, "replay", rest)
-    from ...models.sources import ensure
+    from ...models.sources import NO_SUCH, ensure
 
-    return Named(text, "host", text, local=ensure(text, progress=progress), dtype=dtype, device=device)
+    try:
+        local = ensure(text, progress=progress)
+    except SourceError as error:
+        if error.problem.startswith(NO_SUCH) and not colon:
+            problem = f"{error.problem}; behind an API it is openai:{text}, or openai:{text}@https://host/v1"
+            raise SourceError(text, problem) from None
+        raise
+    return Named(text, "host", text, local=local, dtype=dtype, device=device)
+
+
+class AskedEndpoints(Protocol):
+    """A spec that says how endpoints are asked."""
+
+    @property
+    def endpoint(self) -> EndpointOptions:
+        """For all."""
+        ...
+
+    @property
+    def endpoints(self) -> Mapping[str, EndpointOptions]:
+        """By model."""
+        ...
+
+
+def options_of(spec: AskedEndpoints, text: str) -> EndpointOptions:
+    """Return how the endpoint that `text` names is asked."""
+    own = spec.endpoints.get(text)
+    if own is None:
+        return spec.endpoint
+    return spec.endpoint.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
+
+
+def check_endpoints(spec: AskedEndpoints, texts: Iterable[str], where: str) -> None:
+    """Refuse options for a model that is none of `texts`, or no endpoint.
+
+    Raises:
+        SpecError: there are some.
+    """
+    known = [text for text in texts if text.startswith("openai:")]
+    for text in spec.endpoints:
+        if text not in known:
+            expected = "an endpoint of this run: " + (", ".join(known) or "there is none, openai:NAME")
+            raise SpecError(f"{where}.endpoints", text, expected)
 
 
 Ready: TypeAlias = Mapping[str, Sequence[ChatModel]]
@@ -139,7 +186,7 @@ def _chats(model: Named, options: "JudgeRunOptions", prices: "PriceTable | None"
         price = None
         if prices is not None:
             price = prices.of(model.place) if options.budget_usd is None else prices.require(model.place)
-        return [EndpointChat(model.place, model.base_url, price=price, timeout=options.timeout)]
+        return [EndpointChat(model.place, model.base_url, model.options, price=price, timeout=options.timeout)]
     if model.kind == "replay":
         from ...models.cassette import ReplayChat
 
@@ -165,6 +212,11 @@ async def capabilities_of(model: ChatModel) -> Capabilities:
         return await model.capabilities()
     finally:
         await model.close()
+
+
+def refusals_of(models: Iterable[ChatModel]) -> list[str]:
+    """Return what endpoints were found not to take of what Plait sends by itself, a line each."""
+    return list(dict.fromkeys(line for model in models for line in getattr(model, "adapted", ())))
 
 
 def probing_cost(model: ChatModel) -> dict[str, float]:

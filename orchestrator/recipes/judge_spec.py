@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 
 from ...candidates import NETWORKS, JudgeNetwork
 from ...errors import nearest
+from ...models.endpoint_options import EndpointOptions
 from ..budget import Limits
 from .judge_data import SHIPPED
 
@@ -106,6 +107,11 @@ class JudgeSpec(BaseModel):
     """Numbers that hosts compute in; float32 is the reference."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where hosts run."""
+    endpoint: EndpointOptions = EndpointOptions()
+    """How endpoints are asked: temperature, token_field, extra, headers, key_variable, api_version."""
+    endpoints: dict[str, EndpointOptions] = {}
+    """The same for one model, by its name as it stands in this spec; what is set here goes before
+    `endpoint`."""
     data: str = SHIPPED
     """JSON lines of id, query, response1, response2 and, where known, human; plait:pairs are those that come with
     Plait."""

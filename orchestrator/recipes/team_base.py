@@ -25,8 +25,9 @@ from ..runfolder import RunFolder, write_json, write_text
 from ..spec import validated
 from ..study import BatchPlan, Strand, Study, StudyResult
 from .base import MethodRun, opened_ledger
+from .judge_models import refusals_of
 from .team_data import given_items, items_digest, load_items
-from .team_models import OpenModels, TeamModels, team_models
+from .team_models import OpenModels, team_models
 from .team_phases import Told
 from .team_worker import STOPPED, TeamSetup, TeamWorker
 
@@ -138,10 +139,13 @@ class TeamMethod(MethodRun):
             ledger = opened_ledger(self.spec.run.ledger, folder)
             calls = Ledger(ledger.url)
             try:
-                yield self._session(folder, ledger, calls, models, resolved)
+                opened = models.opened(self.spec)
+                yield self._session(folder, ledger, calls, opened, resolved)
             finally:
                 calls.close()
                 ledger.close()
+            for line in refusals_of(opened.chats.values()):
+                self._events("note", {"note": line})
 
     def _runs_programs(self) -> bool:
         """Return whether an item or an agent of the team has programs to run."""
@@ -157,10 +161,10 @@ class TeamMethod(MethodRun):
                 "(run.allow_network)"]  # fmt: skip
 
     def _session(
-        self, folder: RunFolder, ledger: Ledger, calls: Ledger, models: TeamModels, resolved: dict[str, JSON]
+        self, folder: RunFolder, ledger: Ledger, calls: Ledger, opened: OpenModels, resolved: dict[str, JSON]
     ) -> "Session":
-        """Open the models and the budget."""
-        opened, run = models.opened(self.spec), f"{folder.id}-calls"
+        """Open the budget."""
+        run = f"{folder.id}-calls"
         budget = budget_of(self.spec.run.limits, ledger, run)
         policy = Policy(retries=self.spec.run.retries)
         worker = TeamWorker(self._setup(opened), opened.workers, calls, budget, self._events, policy, run)

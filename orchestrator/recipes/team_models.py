@@ -9,7 +9,7 @@ from ...records import JSON
 from ...teams import TeamSpec
 from ..calls import CallWorker
 from ..limiter import Limiter
-from .judge_models import Named, named, open_models
+from .judge_models import Named, check_endpoints, named, open_models, options_of
 from .team_spec import TeamFields
 
 Pulling = Callable[[str, int, int], None]
@@ -93,11 +93,13 @@ def team_models(spec: TeamFields, team: TeamSpec, parts: Mapping[str, str | None
     """
     texts = {"": spec.model, **{name: name for name in names_in(team)}}
     texts |= {f"*{name}": text or spec.model for name, text in parts.items()}
+    check_endpoints(spec, texts.values(), "team")
     found: dict[str, Named] = {}
     for name, text in texts.items():
         if text not in found:
             where = "team.model" if not name.startswith("*") else f"team.{name[1:]}"
-            found[text] = named(text, pulling, dtype=spec.dtype, device=spec.device, where=where)
+            options = options_of(spec, text)
+            found[text] = named(text, pulling, dtype=spec.dtype, device=spec.device, where=where, options=options)
     return TeamModels(found, texts)
 
 

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 
 from ...agents.teams.gradient_schemas import OPS
 from ...errors import all_known
+from ...models.endpoint_options import EndpointOptions
 from .judge_spec import JudgeRunOptions
 
 PROFILES = ("plait", "ann-paper", "textgrad", "gepa", "random")
@@ -38,6 +39,11 @@ class TeamFields(BaseModel):
     """Numbers that hosts compute in."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where hosts run."""
+    endpoint: EndpointOptions = EndpointOptions()
+    """How endpoints are asked: temperature, token_field, extra, headers, key_variable, api_version."""
+    endpoints: dict[str, EndpointOptions] = {}
+    """The same for one model, by its name as it stands in this spec or in the team; what is set here goes before
+    `endpoint`."""
     data: str = "plait:numbers"
     """Items: plait:NAME, or a JSON-lines file in Plait's form or in that of a public set; FILE#TASK for a part."""
     limit: PositiveInt | None = None
