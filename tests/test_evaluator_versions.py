@@ -16,7 +16,7 @@ STORE = ROOT / "tests" / "evaluator_versions.json"
 COMMAND = "python tests/test_evaluator_versions.py --store"
 
 READING = (
-    "parsing", "marks", "numerals", "matching", "read_booleans", "read_options", "read_programs", "../thoughts",
+    "parsing", "marks", "numerals", "matching", "read_booleans", "read_options", "read_programs", "../../models/thoughts",
 )  # fmt: skip
 """How replies of teams' agents are read."""
 EVALUATORS = {
@@ -44,9 +44,9 @@ EVALUATORS = {
     "plait.agents.teams.agent:AskAgent": ("agent", *READING),
     "plait.agents.teams.selection:SelectBlock": ("selection", *READING),
     "plait.agents.teams.combining:ChooseBest": ("combining", "selection", *READING),
-    "plait.agents.teams.gradients:Critique": ("gradients", "gradient_parsing", "gradient_given", "../thoughts"),
+    "plait.agents.teams.gradients:Critique": ("gradients", "gradient_parsing", "gradient_given", "../../models/thoughts"),
     "plait.agents.teams.gradients:Repair": (
-        "gradients", "gradient_parsing", "gradient_given", "../thoughts", "../../team_edits",
+        "gradients", "gradient_parsing", "gradient_given", "../../models/thoughts", "../../team_edits",
     ),
     "plait.agents.teams.losses:Match": ("losses", "matching", "marks", "numerals"),
     "plait.agents.teams.losses:RunTests": ("losses", "../sandbox", "../sandbox_child", "../sandbox_asserts"),
