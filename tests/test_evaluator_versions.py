@@ -16,7 +16,8 @@ STORE = ROOT / "tests" / "evaluator_versions.json"
 COMMAND = "python tests/test_evaluator_versions.py --store"
 
 READING = (
-    "parsing", "marks", "numerals", "matching", "read_booleans", "read_options", "read_programs", "../../models/thoughts",
+    "parsing", "marks", "numerals", "matching", "read_booleans", "read_options", "read_programs",
+    "../../models/thoughts",
 )  # fmt: skip
 """How replies of teams' agents are read."""
 EVALUATORS = {
@@ -44,7 +45,9 @@ EVALUATORS = {
     "plait.agents.teams.agent:AskAgent": ("agent", *READING),
     "plait.agents.teams.selection:SelectBlock": ("selection", *READING),
     "plait.agents.teams.combining:ChooseBest": ("combining", "selection", *READING),
-    "plait.agents.teams.gradients:Critique": ("gradients", "gradient_parsing", "gradient_given", "../../models/thoughts"),
+    "plait.agents.teams.gradients:Critique": (
+        "gradients", "gradient_parsing", "gradient_given", "../../models/thoughts",
+    ),
     "plait.agents.teams.gradients:Repair": (
         "gradients", "gradient_parsing", "gradient_given", "../../models/thoughts", "../../team_edits",
     ),
