@@ -6,13 +6,15 @@ weights are inherited by name; input channels are never written down, so that th
 
 from collections.abc import Mapping, Sequence
 
-from .architectures import JOINS, WEIGHTED, Architecture, Layer, Shape, ShapeError, shape_after
+from .architectures import ARRANGED, JOINS, WEIGHTED, Architecture, Layer, Shape, ShapeError, shape_after
 from .errors import SpecError
 
 _USED = {
-    "conv": ("out", "kernel", "stride", "padding", "groups", "bias"), "linear": ("out", "bias"), "act": ("act",),
-    "max_pool": ("kernel", "stride", "padding"), "avg_pool": ("kernel", "stride", "padding"), "dropout": ("rate",),
-    "norm": ("eps",),
+    "conv": ("out", "kernel", "stride", "padding", "groups", "bias"), "linear": ("out", "bias"),
+    "act": ("act", "alpha"), "max_pool": ("kernel", "stride", "padding", "ceil"),
+    "avg_pool": ("kernel", "stride", "padding", "ceil", "count_padding"), "dropout": ("rate",),
+    "norm": ("eps", "affine"), "shift": ("values",), "scale": ("values",), "part": ("start", "out", "whole"),
+    "shuffle": ("groups", "whole"), "pad": ("sides", "whole"),
 }  # fmt: skip
 """Fields that an operation reads, beside its inputs, name and block."""
 
@@ -71,7 +73,7 @@ def _range(layer: Layer, known: Sequence[int]) -> int:
     """Return what is known of the layer's values, given what is known of each of its inputs."""
     if layer.op == "act":
         return {"relu": _POSITIVE, "relu6": _SIX, "sigmoid": _SIX, "hardsigmoid": _SIX}.get(layer.act, 0)
-    if layer.op in ("max_pool", "avg_pool", "global_pool", "flatten", "cat"):
+    if layer.op in ("max_pool", "avg_pool", "global_pool", "flatten", "cat", "part", "shuffle", "pad"):
         return min(known)
     if layer.op in ("add", "mul", "dropout"):  # dropout scales what it keeps
         return min(*known, _POSITIVE)
@@ -126,13 +128,13 @@ def pinned(arch: Architecture) -> tuple[bool, ...]:
     """Return for each layer whether removal always keeps it.
 
     The first and the last layer, the first convolution or linear layer, those that make the class outputs, whatever
-    their kind, every linear layer, average and global pool, flatten and join, every strided convolution, and whatever
-    lies on a shortcut.
+    their kind, every linear layer, average and global pool, flatten and join, constants and what arranges channels or
+    pads, every strided convolution, and whatever lies on a shortcut.
 
     Source: the code of N2N (arXiv 1709.06030); it never visits shortcuts, we pin them, so that action i is layer i.
     """
     first = next((at for at, layer in enumerate(arch.layers) if layer.op in ("conv", "linear")), 0)
-    always = {"linear", "avg_pool", "global_pool", "flatten", *JOINS}
+    always = {"linear", "avg_pool", "global_pool", "flatten", *JOINS, *ARRANGED}
     held = {0, first, len(arch.layers) - 1} | _classifiers(arch)
     return tuple(
         at in held

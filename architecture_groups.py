@@ -19,7 +19,8 @@ class ChannelGroup:
     """Channels that are as many everywhere, one width to choose.
 
     Attributes:
-        name: Of the first layer that makes them; `input` for the examples' own channels.
+        name: Of the first layer that makes them; `input` for the examples' own channels, `channels taken by number`
+            for what a part, a shuffle or a pad of channels makes: those and what they read are fixed.
         members: Indices of the convolutions and linear layers whose `out` is this width.
         width: Channels in the architecture at hand.
         step: Every width is a multiple of it, for grouped convolutions. Where it is more than 1 the channels are `step`
@@ -210,7 +211,11 @@ def _analysed(arch: Architecture) -> tuple[tuple[ChannelGroup, ...], tuple[Origi
 
 def _group(arch: Architecture, ties: _Ties, root: int) -> ChannelGroup:
     members = tuple(sorted(ties.members[root]))
-    name = "input" if root == 0 else arch.layers[members[0]].name or f"layer {members[0]}"
+    if members:
+        name = arch.layers[members[0]].name or f"layer {members[0]}"
+    else:
+        name = "channels taken by number"
+    name = "input" if root == 0 else name
     return ChannelGroup(name, members, ties.widths[root], ties.steps[root], ties.fixed[root])
 
 
@@ -221,6 +226,14 @@ def _parts(arch: Architecture, at: int, given: Sequence[tuple[_Part, ...]], ties
         return ties.matched(given)
     if layer.op == "cat":
         return tuple(part for parts in given for part in parts)
+    if layer.op in ("part", "shuffle") or (layer.op == "pad" and any(layer.sides[:2])):
+        ties.fix(given[0])  # which channels go where is said by number
+        made = ties.new(shape[0])
+        ties.fix([(made, 1)])
+        return ((made, 1),)
+    if layer.op in ("shift", "scale") and len(layer.values) > 1:
+        ties.fix(given[0])
+        return given[0]
     if layer.op == "flatten":
         features = math.prod(arch.arriving(at)[1:])
         return tuple((variable, repeat * features) for variable, repeat in given[0])

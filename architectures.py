@@ -16,14 +16,19 @@ from .records import canonical, digest
 
 Op = Literal[
     "conv", "linear", "norm", "act", "max_pool", "avg_pool", "global_pool", "flatten", "dropout",
-    "add", "mul", "cat", "softmax", "log_softmax",
+    "add", "mul", "cat", "softmax", "log_softmax", "shift", "scale", "part", "shuffle", "pad",
 ]  # fmt: skip
-Act = Literal["relu", "relu6", "gelu", "silu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "leaky_relu", "elu"]
+Act = Literal[
+    "relu", "relu6", "gelu", "silu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "leaky_relu", "elu",
+    "gelu_tanh", "selu", "softplus",
+]  # fmt: skip
 Shape = tuple[int, ...]
 """Of one example, without the batch: (channels, height, width), (channels, length) or (features,)."""
 
 JOINS = ("add", "mul", "cat")
 WEIGHTED = ("conv", "linear", "norm")
+ARRANGED = ("shift", "scale", "part", "shuffle", "pad")
+"""What holds for given channels in a given order: such layers always stay, and most keep the widths around them."""
 
 
 class ShapeError(SpecError):
@@ -39,13 +44,15 @@ class Layer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     op: Op
-    """What it computes. `norm` is batch normalisation; `global_pool` averages to one value a channel."""
+    """What it computes. `norm` is batch normalisation; `global_pool` averages to one value a channel; `shift` adds
+    constants and `scale` multiplies by them; `part` takes channels out of the middle; `shuffle` deals channels out of
+    `groups` equal parts in turn (ShuffleNet's); `pad` puts zeros around, or cuts off."""
     name: str = ""
     """Stable name, the module path in the teacher: weights are inherited by it. Unique where given."""
     inputs: tuple[int, ...] = ()
     """Indices of the layers it reads, -1 for the network's input; () for the layer before."""
     out: PositiveInt | None = None
-    """Output channels (conv) or features (linear)."""
+    """Output channels (conv, part) or features (linear)."""
     kernel: tuple[PositiveInt, ...] = ()
     """Kernel of conv and pools; () for conv means 1."""
     stride: tuple[PositiveInt, ...] = ()
@@ -53,15 +60,31 @@ class Layer(BaseModel):
     padding: tuple[NonNegativeInt, ...] = ()
     """Zeros at each side; () means none."""
     groups: NonNegativeInt = 1
-    """Groups of a convolution; 0 means depthwise: one group a channel, as many channels out as in."""
+    """Groups of a convolution or a shuffle; 0 means depthwise: one group a channel, as many channels out as in."""
     bias: bool = True
     """Whether conv or linear adds one."""
     act: Act = "relu"
     """Which function an `act` applies."""
+    alpha: float | None = None
+    """The constant of leaky_relu or elu, where it is another than torch's default."""
     rate: float = Field(default=0.0, ge=0, lt=1)
     """Of dropout."""
     eps: float = Field(default=1e-5, gt=0)
     """What a norm adds to the variance."""
+    affine: bool = True
+    """Whether a norm has weight and bias."""
+    ceil: bool = False
+    """Whether a pool's last window may stick out."""
+    count_padding: bool = True
+    """Whether an average pool counts the zeros of its padding."""
+    values: tuple[float, ...] = ()
+    """Constants of a shift or a scale, never trained: one for all channels, or one a channel."""
+    start: NonNegativeInt = 0
+    """First channel of a part."""
+    whole: PositiveInt | None = None
+    """Channels that a part is taken of, or that a shuffle, or a pad of channels, arranges: as many must arrive."""
+    sides: tuple[int, ...] = ()
+    """Zeros of a pad before and after the channels, then each spatial dimension; below 0 for what is cut off."""
     block: str = ""
     """Residual block that the layer belongs to; its `add` closes it."""
     shortcut: bool = False
@@ -70,8 +93,12 @@ class Layer(BaseModel):
     @model_validator(mode="after")
     def _hold_together(self) -> Self:
         depthwise = self.op == "conv" and self.groups == 0
-        if (self.op in ("conv", "linear") and not depthwise) != (self.out is not None):
-            raise ValueError(f"`out` exactly for linear and for conv that is not depthwise, in {self.label}")
+        if (self.op in ("conv", "linear", "part") and not depthwise) != (self.out is not None):
+            raise ValueError(f"`out` exactly for linear, part and conv that is not depthwise, in {self.label}")
+        if (self.op in ("shift", "scale")) != bool(self.values) or not all(map(math.isfinite, self.values)):
+            raise ValueError(f"finite `values` exactly for shift and scale, in {self.label}")
+        if (self.op in ("part", "shuffle") and self.whole is None) or (self.op == "pad" and not self.sides):
+            raise ValueError(f"`whole` for part and shuffle, `sides` for pad, in {self.label}")
         if self.op in ("max_pool", "avg_pool") and not self.kernel:
             raise ValueError(f"a kernel, in {self.label}")
         if self.op in JOINS and len(self.inputs) < 2:
@@ -206,7 +233,7 @@ class Architecture(BaseModel):
     def _params(self, at: int) -> int:
         layer, given, made = self.layers[at], self.arriving(at), self.shapes[at]
         if layer.op == "norm":
-            return 2 * given[0]
+            return 2 * given[0] if layer.affine else 0
         if layer.op not in ("conv", "linear"):
             return 0
         return self._weights(at) + (made[0] if layer.bias else 0)
@@ -246,13 +273,18 @@ def _windowed(layer: Layer, given: Shape) -> Shape:
     if len(given) < 2:
         raise ShapeError(layer.label, given, "channels and one or two spatial dimensions")
     kernel, stride, padding = layer.spread(len(given) - 1)
-    sizes = [
-        (size + 2 * pad - width) // step + 1
-        for size, width, step, pad in zip(given[1:], kernel, stride, padding, strict=True)
-    ]
+    numbers = zip(given[1:], kernel, stride, padding, strict=True)
+    sizes = [windows(size, width, step, pad, layer.ceil) for size, width, step, pad in numbers]
     if any(size < 1 for size in sizes):
         raise ShapeError(layer.label, given, f"an input of at least its kernel {kernel}: the image is too small")
     return tuple(sizes)
+
+
+def windows(size: int, width: int, step: int, pad: int, ceil: bool = False) -> int:
+    """Return how many windows fit; with `ceil` the last may stick out, where it begins within what is padded."""
+    spare = size + 2 * pad - width
+    count = (-(-spare // step) if ceil else spare // step) + 1
+    return count - 1 if ceil and (count - 1) * step >= size + pad else count
 
 
 def _conv(layer: Layer, given: Sequence[Shape]) -> Shape:
@@ -296,9 +328,47 @@ def _same(layer: Layer, given: Sequence[Shape]) -> Shape:
     return given[0]
 
 
+def _constants(layer: Layer, given: Sequence[Shape]) -> Shape:
+    if len(layer.values) not in (1, given[0][0]):
+        raise ShapeError(layer.label, given[0], f"{len(layer.values)} channels, one a constant")
+    return given[0]
+
+
+def _arranged(layer: Layer, shape: Shape) -> Shape:
+    if layer.whole not in (None, shape[0]):
+        raise ShapeError(layer.label, shape, f"{layer.whole} channels")
+    return shape
+
+
+def _part(layer: Layer, given: Sequence[Shape]) -> Shape:
+    shape = _arranged(layer, given[0])
+    assert layer.out is not None
+    if layer.start + layer.out > shape[0]:
+        raise ShapeError(layer.label, shape, f"{layer.start + layer.out} channels or more")
+    return (layer.out, *shape[1:])
+
+
+def _shuffle(layer: Layer, given: Sequence[Shape]) -> Shape:
+    shape = _arranged(layer, given[0])
+    if not layer.groups or shape[0] % layer.groups:
+        raise ShapeError(layer.label, shape, f"channels that {layer.groups} groups divide")
+    return shape
+
+
+def _pad(layer: Layer, given: Sequence[Shape]) -> Shape:
+    shape = _arranged(layer, given[0])
+    if len(layer.sides) != 2 * len(shape):
+        raise ShapeError(layer.label, shape, f"{len(layer.sides) // 2} dimensions, two sides each")
+    made = tuple(size + sum(layer.sides[2 * at : 2 * at + 2]) for at, size in enumerate(shape))
+    if min(made) < 1:
+        raise ShapeError(layer.label, shape, "more than it cuts off")
+    return made
+
+
 _SHAPES: dict[str, Callable[[Layer, Sequence[Shape]], Shape]] = {
     "conv": _conv, "linear": _linear, "norm": _same, "act": _same, "max_pool": _pool, "avg_pool": _pool,
     "global_pool": lambda layer, given: (given[0][0], *(1 for _ in given[0][1:])),
     "flatten": lambda layer, given: (math.prod(given[0]),),
     "dropout": _same, "add": _broadcast, "mul": _broadcast, "cat": _cat, "softmax": _same, "log_softmax": _same,
+    "shift": _constants, "scale": _constants, "part": _part, "shuffle": _shuffle, "pad": _pad,
 }  # fmt: skip

@@ -5,12 +5,12 @@ from keyword import iskeyword
 
 from torch import nn
 
-from ..architectures import WEIGHTED, Architecture, Layer
+from ..architectures import ARRANGED, WEIGHTED, Architecture, Layer
 
 CALLS = {
     "relu": "F.relu", "relu6": "F.relu6", "gelu": "F.gelu", "silu": "F.silu", "sigmoid": "torch.sigmoid",
     "tanh": "torch.tanh", "hardswish": "F.hardswish", "hardsigmoid": "F.hardsigmoid", "leaky_relu": "F.leaky_relu",
-    "elu": "F.elu",
+    "elu": "F.elu", "selu": "F.selu", "softplus": "F.softplus",
 }  # fmt: skip
 """What an activation is called as, in the generated code."""
 
@@ -182,7 +182,8 @@ def _module(arch: Architecture, at: int) -> str:
     layer, given, made = arch.layers[at], arch.arriving(at), arch.shapes[at]
     dims = len(given) - 1
     if layer.op == "norm":
-        return f"nn.BatchNorm{max(dims, 1)}d({given[0]}{'' if layer.eps == 1e-5 else f', eps={layer.eps!r}'})"
+        said = ("" if layer.eps == 1e-5 else f", eps={layer.eps!r}") + ("" if layer.affine else ", affine=False")
+        return f"nn.BatchNorm{max(dims, 1)}d({given[0]}{said})"
     if layer.op == "linear":
         return f"nn.Linear({given[0]}, {made[0]}, bias={layer.bias})"
     kernel, stride, padding = layer.spread(dims)
@@ -215,13 +216,37 @@ def _call(layer: Layer, dims: int, given: list[str]) -> str:
     x = given[0]
     if layer.op in ("max_pool", "avg_pool"):
         kernel, stride, padding = layer.spread(dims)
-        return f"F.{layer.op}{dims}d({x}, {kernel}, {stride}, {padding})" if dims else x
+        options = ", ceil_mode=True" if layer.ceil else ""
+        options += "" if layer.count_padding else ", count_include_pad=False"
+        return f"F.{layer.op}{dims}d({x}, {kernel}, {stride}, {padding}{options})" if dims else x
+    if layer.op == "act":
+        if layer.act == "gelu_tanh":
+            return f'F.gelu({x}, approximate="tanh")'
+        return f"{CALLS[layer.act]}({x}{'' if layer.alpha is None else f', {layer.alpha!r}'})"
+    if layer.op in ARRANGED:
+        return _arranged(layer, dims, x)
     if layer.op == "global_pool":
         return f"F.adaptive_avg_pool{dims}d({x}, 1)" if dims else x
     if layer.op in ("add", "mul"):
         return (" + " if layer.op == "add" else " * ").join(given)
     return {
-        "act": f"{CALLS[layer.act]}({x})", "flatten": f"{x}.flatten(1)", "softmax": f"F.softmax({x}, 1)",
+        "flatten": f"{x}.flatten(1)", "softmax": f"F.softmax({x}, 1)",
         "dropout": f"F.dropout({x}, {layer.rate!r}, self.training)", "log_softmax": f"F.log_softmax({x}, 1)",
         "cat": f"torch.cat(({', '.join(given)}), 1)",
     }[layer.op]  # fmt: skip
+
+
+def _arranged(layer: Layer, dims: int, x: str) -> str:
+    """Return the call of a layer that has constants, or arranges channels or pads."""
+    if layer.op == "part":
+        return f"{x}[:, {layer.start}:{layer.start + (layer.out or 0)}]"
+    if layer.op == "shuffle":
+        return f"{x}.unflatten(1, ({layer.groups}, -1)).transpose(1, 2).flatten(1, 2)"
+    if layer.op == "pad":
+        pairs = [layer.sides[at : at + 2] for at in range(0, len(layer.sides), 2)]
+        return f"F.pad({x}, {[side for pair in reversed(pairs) for side in pair]})"
+    constants = f"{layer.values[0]!r}"
+    if len(layer.values) > 1:
+        shape = ", ".join(map(str, (1, -1, *(1,) * dims)))
+        constants = f"{x}.new_tensor({list(layer.values)}).reshape({shape})"
+    return f"{x} {'+' if layer.op == 'shift' else '*'} {constants}"

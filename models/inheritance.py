@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..architecture_groups import Run, channel_groups, channel_origins
+from ..architecture_groups import ChannelGroup, Run, channel_groups, channel_origins
 from ..architectures import WEIGHTED, Architecture
 from ..errors import SpecError
 from .network import Network, State, build, label, tensors, tensors_at
@@ -117,6 +117,10 @@ class _Heritage:
             {homes[old] for at in group.members if (old := self.twin(at)) in homes} | ({0} if number == 0 else set())
             for number, group in enumerate(self._groups)
         ]
+        numbered, old_numbered = (_numbered(groups) for groups in (self._groups, self._old_groups))
+        if len(numbered) == len(old_numbered):  # they always stay, in their order
+            for number, old in zip(numbered, old_numbered, strict=True):
+                self._kin[number].add(old)
         self._kept = [self._choice(number) for number in range(len(self._groups))]
 
     def twin(self, at: int) -> int | None:
@@ -196,6 +200,11 @@ def channel_norms(arch: Architecture, state: State) -> list[Floats]:
             width = len(scores[run.group])
             scores[run.group] += norms[run.start : run.start + width * run.repeat].reshape(width, run.repeat).sum(1)
     return scores
+
+
+def _numbered(groups: Sequence[ChannelGroup]) -> list[int]:
+    """Return the groups that no layer's width makes: channels taken by number."""
+    return [number for number, group in enumerate(groups) if number and not group.members]
 
 
 def _best(scores: Floats, width: int, step: int) -> Ints:

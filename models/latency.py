@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from ..architecture_groups import channel_groups, shrunk
-from ..architectures import Architecture, Layer, Shape
+from ..architectures import ARRANGED, Architecture, Layer, Shape
 from ..errors import SpecError, StoreError
 from .distill import one_thread
 from .network import Network, build
@@ -186,7 +186,7 @@ def _alone(arch: Architecture, fractions: Sequence[float]) -> Iterator[Architect
             given = made  # the whole maps; a gate's other side is small
         if layer.op == "cat":
             given = (max(made[0] // len(layer.inputs), 1), *made[1:])
-        for fraction in fractions:
+        for fraction in (1.0,) if layer.op in ARRANGED else fractions:
             step = layer.groups or 1
             width = max(round(given[0] * fraction / step), 1) * step if at or fraction == 1 else given[0]
             update: dict[str, object] = {"inputs": (-1,) * len(layer.inputs) if len(layer.inputs) > 1 else ()}

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
-from ..architectures import WEIGHTED, Architecture, ShapeError
+from ..architectures import ARRANGED, WEIGHTED, Architecture, Layer, ShapeError
 from ..errors import SpecError
 from ..records import seed_of
 
@@ -25,6 +25,7 @@ State = dict[str, np.ndarray[Any, Any]]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu, "relu6": F.relu6, "gelu": F.gelu, "silu": F.silu, "sigmoid": torch.sigmoid, "tanh": torch.tanh,
     "hardswish": F.hardswish, "hardsigmoid": F.hardsigmoid, "leaky_relu": F.leaky_relu, "elu": F.elu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"), "selu": F.selu, "softplus": F.softplus,
 }  # fmt: skip
 """Each with its default constants."""
 
@@ -135,7 +136,7 @@ def _module(arch: Architecture, at: int) -> nn.Module:
         raise ShapeError(layer.label, given, "two spatial dimensions at most")
     if layer.op == "norm":
         norm = nn.BatchNorm2d if dims == 2 else nn.BatchNorm1d
-        return nn.utils.skip_init(norm, given[0], eps=layer.eps)
+        return nn.utils.skip_init(norm, given[0], eps=layer.eps, affine=layer.affine)
     if layer.op == "linear":
         return nn.utils.skip_init(nn.Linear, given[0], made[0], bias=layer.bias)
     kernel, stride, padding = layer.spread(dims)
@@ -199,22 +200,40 @@ def _call(arch: Architecture, at: int) -> Call:
         kernel, stride, padding = layer.spread(dims)
         if any(2 * pad > width for pad, width in zip(padding, kernel, strict=True)):
             raise ShapeError(layer.label, padding, f"padding of half the kernel {kernel} at most")
-        return partial(_pool, layer.op, kernel, stride, padding)
+        return partial(_pool, layer, kernel, stride, padding)
     if layer.op == "act":
-        return partial(_act, layer.act)
+        return partial(_act, layer.act, layer.alpha)
+    if layer.op in ARRANGED:
+        return partial(_arranged, layer, dims)
     if layer.op == "dropout":
         return partial(_dropout, layer.rate)
     return _PLAIN[layer.op]
 
 
-def _pool(op: str, kernel: Any, stride: Any, padding: Any, network: Network, given: Sequence[Tensor]) -> Tensor:
-    average, flat = op == "avg_pool", len(kernel) == 1
+def _pool(layer: Layer, kernel: Any, stride: Any, padding: Any, network: Network, given: Sequence[Tensor]) -> Tensor:
+    average, flat = layer.op == "avg_pool", len(kernel) == 1
     call: Any = (F.avg_pool1d if flat else F.avg_pool2d) if average else (F.max_pool1d if flat else F.max_pool2d)
-    return call(given[0], kernel, stride, padding) if kernel else given[0]
+    options = {"ceil_mode": layer.ceil} | ({"count_include_pad": layer.count_padding} if average else {})
+    return call(given[0], kernel, stride, padding, **options) if kernel else given[0]
 
 
-def _act(name: str, network: Network, given: Sequence[Tensor]) -> Tensor:
-    return ACTIVATIONS[name](given[0])
+def _act(name: str, alpha: float | None, network: Network, given: Sequence[Tensor]) -> Tensor:
+    return ACTIVATIONS[name](given[0]) if alpha is None else ACTIVATIONS[name](given[0], alpha)
+
+
+def _arranged(layer: Layer, dims: int, network: Network, given: Sequence[Tensor]) -> Tensor:
+    x = given[0]
+    if layer.op == "part":
+        return x[:, layer.start : layer.start + (layer.out or 0)]
+    if layer.op == "shuffle":
+        return x.unflatten(1, (layer.groups, -1)).transpose(1, 2).flatten(1, 2)
+    if layer.op == "pad":
+        pairs = [layer.sides[at : at + 2] for at in range(0, len(layer.sides), 2)]
+        return F.pad(x, [side for pair in reversed(pairs) for side in pair])
+    constants: Any = layer.values[0]
+    if len(layer.values) > 1:
+        constants = x.new_tensor(layer.values).reshape(1, -1, *(1,) * dims)
+    return x + constants if layer.op == "shift" else x * constants
 
 
 def _dropout(rate: float, network: Network, given: Sequence[Tensor]) -> Tensor:

@@ -68,7 +68,7 @@ def bn_widths(teacher: Network, cost: Cost, limit: float, narrowest: int = 4) ->
     total = [np.zeros(group.width) for group in channel_groups(arch)]
     seen = [0] * len(total)
     for at, origins in enumerate(channel_origins(arch)):
-        if arch.layers[at].op != "norm":
+        if arch.layers[at].op != "norm" or not arch.layers[at].affine:
             continue
         scales = np.abs(state[f"{label(arch, at)}.weight"].astype(np.float64))
         for run in origins.made:

@@ -1,4 +1,4 @@
-"""One call in a traced module as layers: torch's modules, functions and tensor methods, each by what it computes.
+"""One call of a recorded module as layers: torch's modules, functions and tensor methods, each by what it computes.
 
 A module and the function of the same name take the same settings (`MaxPool2d.stride`, `max_pool2d(stride=...)`), so one
 reader serves both. What an architecture cannot say is refused with a reason; nothing is approximated.
@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from torch import Tensor, fx, nn
+import torch
+from torch import Tensor
 
-from ..architectures import Act, Shape
-
-Settings = dict[str, Any]
-"""Fields of a `Layer`."""
+from ..architectures import Act, Shape, windows
+from .tracing_calls import STATISTICS, WEIGHTS, Call, Settings
+from .tracing_record import Value
 
 
 class Unreadable(Exception):
@@ -22,109 +22,25 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True)
-class Call:
-    """A call as readers see it.
-
-    Attributes:
-        kind: The function's name, or the one that a module is like.
-        settings: Its settings by the function's parameter names.
-        given: Shapes of the tensors it reads, for one example.
-        made: Shape of its output, for one example.
-        maps: Spatial dimensions that its features are to keep, of size 1; 0 outside gates.
-    """
-
-    kind: str
-    settings: Mapping[str, Any]
-    given: tuple[Shape, ...]
-    made: Shape
-    maps: int = 0
-
-
-@dataclass(frozen=True)
 class Reading:
-    """Layers in sequence, none for the identity; `tensors` are the weights of the first."""
+    """Layers in sequence, none for the identity; `tensors` are the weights of the first.
+
+    `before` are layers that an input, by its number, goes through first. Where `gates` holds, what the layers give is
+    multiplied with what they read.
+    """
 
     layers: tuple[Settings, ...] = ()
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    before: Mapping[int, tuple[Settings, ...]] = field(default_factory=dict)
+    gates: bool = False
 
 
 Reader = Callable[[Call], Reading]
 
-_WEIGHTS = ("weight", "bias")
-_STATISTICS = ("running_mean", "running_var")
-_POOL = ("kernel_size", "stride", "padding")
 
-PARAMETERS: dict[str, tuple[str, ...]] = {
-    "conv1d": (*_WEIGHTS, "stride", "padding", "dilation", "groups", "padding_mode"),
-    "conv2d": (*_WEIGHTS, "stride", "padding", "dilation", "groups", "padding_mode"),
-    "linear": _WEIGHTS,
-    "batch_norm": (*_STATISTICS, *_WEIGHTS, "training", "momentum", "eps"),
-    "leaky_relu": ("negative_slope", "inplace"),
-    "elu": ("alpha", "inplace"),
-    "gelu": ("approximate",),
-    **{f"max_pool{d}d": (*_POOL, "dilation", "ceil_mode", "return_indices") for d in (1, 2)},
-    **{f"avg_pool{d}d": (*_POOL, "ceil_mode", "count_include_pad", "divisor_override") for d in (1, 2)},
-    **{f"adaptive_{how}_pool{d}d": ("output_size", "return_indices") for d in (1, 2) for how in ("avg", "max")},
-    "dropout": ("p", "training", "inplace"),
-    "stochastic_depth": ("p", "mode", "training"),
-    "mean": ("dim", "keepdim"),
-    "softmax": ("dim",),
-    "log_softmax": ("dim",),
-    "add": ("other", "alpha"),
-    "mul": ("other",),
-    "cat": ("dim",),
-    "getitem": ("index",),
-}
-"""Parameters of each function after the tensor it reads, in their order; () for what is read from shapes."""
-PARAMETERS |= {name: ("inplace",) for name in get_args(Act) if name not in PARAMETERS}
-
-ALIASES = {
-    "iadd": "add", "imul": "mul", "multiply": "mul", "concat": "cat", "concatenate": "cat", "swish": "silu",
-    "dropout1d": "dropout", "dropout2d": "dropout", "feature_dropout": "dropout", "clone": "identity",
-    "contiguous": "identity", "detach": "identity", "expand_as": "expand", "Identity": "identity",
-    **dict.fromkeys(("view", "reshape", "flatten", "squeeze", "unsqueeze", "view_as", "reshape_as"), "shape"),
-}  # fmt: skip
-
-MODULES: dict[type[nn.Module], str] = {
-    nn.Conv1d: "conv1d", nn.Conv2d: "conv2d", nn.Linear: "linear", nn.BatchNorm1d: "batch_norm",
-    nn.BatchNorm2d: "batch_norm", nn.SyncBatchNorm: "batch_norm", nn.ReLU: "relu", nn.ReLU6: "relu6", nn.GELU: "gelu",
-    nn.SiLU: "silu", nn.Sigmoid: "sigmoid", nn.Tanh: "tanh", nn.Hardswish: "hardswish",
-    nn.Hardsigmoid: "hardsigmoid", nn.LeakyReLU: "leaky_relu", nn.ELU: "elu", nn.MaxPool1d: "max_pool1d",
-    nn.MaxPool2d: "max_pool2d", nn.AvgPool1d: "avg_pool1d", nn.AvgPool2d: "avg_pool2d",
-    nn.AdaptiveAvgPool1d: "adaptive_avg_pool1d", nn.AdaptiveAvgPool2d: "adaptive_avg_pool2d",
-    nn.AdaptiveMaxPool1d: "adaptive_max_pool1d", nn.AdaptiveMaxPool2d: "adaptive_max_pool2d", nn.Dropout: "dropout",
-    nn.Dropout1d: "dropout", nn.Dropout2d: "dropout", nn.Flatten: "shape", nn.Unflatten: "shape",
-    nn.Identity: "identity", nn.Softmax: "softmax", nn.LogSoftmax: "log_softmax",
-}  # fmt: skip
-
-
-def kind_of_module(module: nn.Module) -> str:
-    """Return the function that a module is like, "" for none; subclasses that leave `forward` alone are alike."""
-    for known in type(module).__mro__:
-        if known in MODULES:
-            return MODULES[known] if type(module).forward is known.forward else ""
-    return ""
-
-
-def kind_of_target(target: Any) -> tuple[str, bool]:
-    """Return a function's or method's name among ours ("" if it is none of torch's), and whether it works in place."""
-    if not isinstance(target, str):
-        home = getattr(target, "__module__", None) or "torch"  # torch's built-in functions name no module
-        if home.split(".")[0] not in ("torch", "_operator") and home != "torchvision.ops.stochastic_depth":
-            return "", False
-    name = target if isinstance(target, str) else target.__name__
-    inplace = name in ("iadd", "imul") or (name.endswith("_") and not name.startswith("_"))
-    name = name.rstrip("_") if inplace else name
-    return ALIASES.get(name, name), inplace
-
-
-def settings_of(kind: str, node: fx.Node, module: nn.Module | None, values: Mapping[fx.Node, Any]) -> Settings:
-    """Return the settings of a call by name: a module's attributes, or a function's arguments after the first."""
-    names = PARAMETERS.get(kind, ())
-    if module is not None:
-        return {name: getattr(module, name) for name in names if hasattr(module, name)}
-    given = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
-    return {name: fx.map_arg(value, values.__getitem__) for name, value in given.items()}
+def is_known(kind: str) -> bool:
+    """Return whether some layers say what calls of a kind compute."""
+    return kind in READERS or kind in get_args(Act)
 
 
 def read(call: Call) -> Reading:
@@ -133,23 +49,11 @@ def read(call: Call) -> Reading:
     Raises:
         Unreadable: no layers say it; the text is the reason.
     """
+    if call.settings.get("out") is not None or call.settings.get("dtype") not in (None, torch.float32):
+        raise Unreadable("its result goes elsewhere, or is of another kind")
     if call.kind in get_args(Act):
         return _act(call)
-    if call.kind not in READERS:
-        raise Unreadable("no layer of this kind")
     return READERS[call.kind](call)
-
-
-def is_flattening(call: Call) -> bool:
-    """Return whether a call makes features of maps of one value each."""
-    flat = call.kind in ("shape", "mean", "getitem") and len(call.made) == 1 < len(call.given[0])
-    return flat and (call.kind == "mean" or math.prod(call.given[0][1:]) == 1)
-
-
-def is_unflattening(call: Call) -> bool:
-    """Return whether a call makes maps of one value each of features."""
-    same = call.kind in ("shape", "getitem") and len(call.given[0]) == 1 < len(call.made)
-    return same and call.made[0] == math.prod(call.made) == call.given[0][0]
 
 
 def _refused(call: Call, **allowed: Any) -> None:
@@ -172,7 +76,7 @@ def _spare(value: Any, default: int, dims: int) -> Shape:
 
 
 def _conv(call: Call) -> Reading:
-    weight, bias, given = call.settings["weight"], call.settings.get("bias"), call.given[0]
+    weight, bias, given = _weight(call), call.settings.get("bias"), call.given[0]
     _refused(call, dilation=1, padding_mode="zeros")
     groups, dims = call.settings.get("groups", 1), len(given) - 1
     stride, padding = call.settings.get("stride", 1), call.settings.get("padding", 0)
@@ -192,8 +96,17 @@ def _conv(call: Call) -> Reading:
     return Reading((layer,), _present(weight=weight, bias=bias))
 
 
+def _weight(call: Call) -> Tensor:
+    """Return a call's weight; one that is computed of several parameters, or of a part of one, is not theirs."""
+    weight: Tensor = call.settings["weight"]
+    names = call.learned.get(id(weight), "")
+    if " and " in names:
+        raise Unreadable(f"its weight is computed from {names}")
+    return weight
+
+
 def _linear(call: Call) -> Reading:
-    weight, bias = call.settings["weight"], call.settings.get("bias")
+    weight, bias = _weight(call), call.settings.get("bias")
     if len(call.given[0]) != 1:
         raise Unreadable(f"reads an example of shape {call.given[0]}, not features alone")
     settings = {"out": call.made[0], "bias": bias is not None}
@@ -204,21 +117,39 @@ def _linear(call: Call) -> Reading:
 
 
 def _norm(call: Call) -> Reading:
-    mean, variance = (call.settings.get(name) for name in _STATISTICS)
+    mean, variance = (call.settings.get(name) for name in STATISTICS)
     if mean is None or variance is None or call.settings.get("training"):
         raise Unreadable("no running statistics: it normalises by the batch's own when it is evaluated")
-    weight, bias = (call.settings.get(name) for name in _WEIGHTS)
-    tensors = {
-        "weight": mean.new_ones(mean.shape) if weight is None else weight,
-        "bias": mean.new_zeros(mean.shape) if bias is None else bias,
-        "running_mean": mean, "running_var": variance,
-    }  # fmt: skip
-    return Reading(({"op": "norm", "eps": call.settings.get("eps", 1e-5)},), tensors)
+    weight, bias = (call.settings.get(name) for name in WEIGHTS)
+    affine = weight is not None or bias is not None
+    if affine:
+        weight = mean.new_ones(mean.shape) if weight is None else weight
+        bias = mean.new_zeros(mean.shape) if bias is None else bias
+    tensors = _present(weight=weight, bias=bias, running_mean=mean, running_var=variance)
+    return Reading(({"op": "norm", "eps": call.settings.get("eps", 1e-5), "affine": affine},), tensors)
 
 
 def _act(call: Call) -> Reading:
-    _refused(call, negative_slope=0.01, alpha=1.0, approximate="none")
-    return Reading(({"op": "act", "act": call.kind},))
+    kind, settings = call.kind, call.settings
+    _refused(call, beta=1.0, threshold=20.0)
+    if kind == "gelu":
+        kind = {"none": "gelu", "tanh": "gelu_tanh"}[settings.get("approximate", "none")]
+    layer: Settings = {"op": "act", "act": kind}
+    name, default = {"leaky_relu": ("negative_slope", 0.01), "elu": ("alpha", 1.0)}.get(kind, ("", 0.0))
+    if settings.get(name, default) != default:
+        layer["alpha"] = float(settings[name])
+    _refused(call, scale=1.0, input_scale=1.0)
+    return Reading((layer,))
+
+
+def _clamp(call: Call) -> Reading:
+    low, high = {
+        "clamp": (call.settings.get("min"), call.settings.get("max")), "clamp_min": (call.settings.get("min"), None),
+        "hardtanh": (call.settings.get("min_val", -1.0), call.settings.get("max_val", 1.0)),
+    }[call.kind]  # fmt: skip
+    if isinstance(low, (Tensor, Value)) or isinstance(high, (Tensor, Value)) or low != 0 or high not in (None, 6):
+        raise Unreadable(f"keeps values between {low} and {high}, not 0 and 6")
+    return Reading(({"op": "act", "act": "relu" if high is None else "relu6"},))
 
 
 def _pool(call: Call) -> Reading:
@@ -229,18 +160,21 @@ def _pool(call: Call) -> Reading:
     kernel = _numbers(call.settings["kernel_size"], dims)
     stride = _numbers(call.settings.get("stride") or kernel, dims)
     padding = _spare(call.settings.get("padding", 0), 0, dims)
-    if padding:
-        _refused(call, count_include_pad=True)
     _refused(call, divisor_override=None)
+    layer: Settings = {
+        "op": "max_pool" if call.kind.startswith("max") else "avg_pool", "kernel": kernel,
+        "stride": () if stride == kernel else stride, "padding": padding,
+    }  # fmt: skip
     if call.settings.get("ceil_mode") and call.made[1:] != _floor(given[1:], kernel, stride, padding):
-        raise Unreadable("ceil_mode=True, and a last window that sticks out")
-    op = "max_pool" if call.kind.startswith("max") else "avg_pool"
-    return Reading(({"op": op, "kernel": kernel, "stride": () if stride == kernel else stride, "padding": padding},))
+        layer["ceil"] = True
+    if (padding or "ceil" in layer) and not call.settings.get("count_include_pad", True):
+        layer["count_padding"] = False
+    return Reading((layer,))
 
 
 def _floor(sizes: Shape, kernel: Shape, stride: Shape, padding: Shape) -> Shape:
     wide = [(numbers or (0,)) * (len(sizes) if len(numbers) < 2 else 1) for numbers in (kernel, stride, padding)]
-    return tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(sizes, *wide, strict=True))
+    return tuple(windows(*numbers) for numbers in zip(sizes, *wide, strict=True))
 
 
 def _adaptive(call: Call) -> Reading:
@@ -257,32 +191,14 @@ def _adaptive(call: Call) -> Reading:
     return Reading(({"op": "avg_pool" if average else "max_pool", "kernel": _numbers(kernel, len(sizes))},))
 
 
-def _mean(call: Call) -> Reading:
+def _whole(call: Call) -> Reading:
+    """Read what takes one number of a whole map: its mean, or its largest."""
     given, axes = call.given[0], call.settings.get("dim")
     axes = (axes,) if isinstance(axes, int) else tuple(axes or ())
     if len(given) < 2 or {axis % (len(given) + 1) for axis in axes} != set(range(2, len(given) + 1)):
-        raise Unreadable(f"a mean over dimensions {axes} of {len(given) + 1}, not over a whole map")
-    keeps = len(call.made) > 1 or call.maps
-    return Reading(({"op": "global_pool"},) if keeps else ({"op": "global_pool"}, {"op": "flatten"}))
-
-
-def _shape(call: Call) -> Reading:
-    """Read a change of shape by what it does to one example; elements keep their order in all of them."""
-    given, made = call.given[0], call.made
-    squeezed = given[0] == made[0] and math.prod(given[1:]) == math.prod(made[1:]) == 1 < min(len(given), len(made))
-    if given == made or squeezed or (call.maps and (is_flattening(call) or is_unflattening(call))):
-        return Reading()
-    if made == (math.prod(given),):
-        return Reading(({"op": "flatten"},))
-    raise Unreadable(f"makes {made} of {given}")
-
-
-def _getitem(call: Call) -> Reading:
-    index = call.settings["index"]
-    index = index if isinstance(index, tuple) else (index,)
-    if any(not (item is None or item is Ellipsis or item == slice(None)) for item in index):
-        raise Unreadable("takes a part")
-    return _shape(call)
+        raise Unreadable(f"over dimensions {axes} of {len(given) + 1}, not over a whole map")
+    pool: Settings = {"op": "global_pool"} if call.kind == "mean" else {"op": "max_pool", "kernel": given[1:]}
+    return Reading((pool,) if len(call.made) > 1 or call.maps else (pool, {"op": "flatten"}))
 
 
 def _softmax(call: Call) -> Reading:
@@ -293,27 +209,92 @@ def _softmax(call: Call) -> Reading:
 
 
 def _join(call: Call) -> Reading:
-    neutral = 0 if call.kind == "add" else 1
-    _refused(call, alpha=1)
+    """Read a sum, difference, product or quotient of two values, or of a value and constants."""
+    _refused(call, rounding_mode=None)
+    alpha = call.settings.get("alpha", 1)
     if len(call.given) == 1:
-        constant = call.settings.get("other")
-        if constant != neutral:
-            raise Unreadable(f"{'adds' if call.kind == 'add' else 'multiplies by'} the constant {constant}")
-        return Reading()
-    return Reading(({"op": call.kind},))
+        return Reading(tuple(_with_constant(call, alpha)))
+    if len({len(shape) for shape in call.given}) > 1 or len({shape[0] for shape in call.given}) > 1:
+        raise Unreadable(f"of shapes {' and '.join(map(str, call.given))}, not of as many channels")
+    if call.kind not in ("add", "sub", "mul"):
+        raise Unreadable("no layer of this kind")
+    factor = float(alpha if call.kind == "add" else -alpha)
+    before = {} if call.kind == "mul" or factor == 1 else {1: ({"op": "scale", "values": (factor,)},)}
+    return Reading(({"op": "mul" if call.kind == "mul" else "add"},), before=before)
+
+
+def _with_constant(call: Call, alpha: float) -> list[Settings]:
+    left = isinstance(call.terms[0], Value)
+    constant = _constants(call, call.terms[1] if left else call.terms[0])
+    minus: Settings = {"op": "scale", "values": (-1.0,)}
+    if call.kind == "rsub":  # rsub(a, b) is b - a
+        left = not left
+    if call.kind == "mul":
+        return _unless(1.0, "scale", constant)
+    if call.kind == "div":
+        if not left or (constant == 0).any():
+            raise Unreadable("divides by what it reads, or by zero")
+        return _unless(1.0, "scale", 1 / constant)
+    if call.kind == "add":
+        if not left and alpha != 1:
+            raise Unreadable(f"alpha={alpha}")
+        return _unless(0.0, "shift", constant * alpha)
+    if alpha != 1:
+        raise Unreadable(f"alpha={alpha}")
+    return _unless(0.0, "shift", -constant) if left else [minus, *_unless(0.0, "shift", constant)]
+
+
+def _unless(neutral: float, op: str, constant: Tensor) -> list[Settings]:
+    values = tuple(constant.tolist())
+    return [] if set(values) == {neutral} else [{"op": op, "values": values}]
+
+
+def _constants(call: Call, constant: Any) -> Tensor:
+    """Return one constant for all channels, or one for each, in float64."""
+    verb = {"mul": "multiplies by", "div": "divides by"}.get(call.kind, "adds")
+    if names := call.learned.get(id(constant)):
+        raise Unreadable(f"{verb} {names}, a trained parameter that no layer holds")
+    try:
+        tensor = torch.as_tensor(constant, dtype=torch.float64, device="cpu")
+        spread = tensor.expand(2, *call.given[0])
+    except (TypeError, ValueError, RuntimeError):
+        shape = f" of shape {tuple(constant.shape)}" if isinstance(constant, Tensor) else ""
+        raise Unreadable(f"{verb} {type(constant).__name__}{shape}, not one number or one a channel") from None
+    channels = spread[0].reshape(call.given[0][0], -1)
+    if call.made != call.given[0] or not (channels == channels[:, :1]).all() or not torch.equal(*spread):
+        raise Unreadable(f"{verb} constants that differ within a channel")
+    if not channels.isfinite().all():
+        raise Unreadable(f"{verb} what is not finite")
+    found = channels[:, 0]
+    return found[:1] if (found == found[0]).all() else found
+
+
+def _mish(call: Call) -> Reading:
+    return Reading(({"op": "act", "act": "softplus"}, {"op": "act", "act": "tanh"}), gates=True)
+
+
+def _neg(call: Call) -> Reading:
+    return Reading(({"op": "scale", "values": (-1.0,)},))
 
 
 def _cat(call: Call) -> Reading:
-    if call.settings.get("dim", 0) % (len(call.made) + 1) != 1:
+    axis = call.settings.get("dim", call.settings.get("axis", 0))
+    if axis % (len(call.made) + 1) != 1:
         raise Unreadable("not along the channels")
-    return Reading(({"op": "cat"},) if len(call.given) > 1 else ())
+    constants = [term for term in call.terms if not isinstance(term, Value)]
+    if not constants:
+        return Reading(({"op": "cat"},) if len(call.given) > 1 else ())
+    if len(call.given) > 1 or any(term.any() for term in constants):
+        raise Unreadable("of constants, and not of one tensor with zeros around it")
+    at = next(at for at, term in enumerate(call.terms) if isinstance(term, Value))
+    front, back = (sum(len(term[0]) for term in part) for part in (call.terms[:at], call.terms[at + 1 :]))
+    sides = (front, back, *(0, 0) * (len(call.made) - 1))
+    return Reading(({"op": "pad", "sides": sides, "whole": call.given[0][0]},))
 
 
 def _dropout(call: Call) -> Reading:
     if call.settings.get("training", True):
         raise Unreadable("on when the model is evaluated; give it training=self.training")
-    if call.kind == "stochastic_depth":
-        return Reading()
     return Reading(({"op": "dropout", "rate": call.settings.get("p", 0.5)},))
 
 
@@ -322,10 +303,11 @@ def _present(**tensors: Tensor | None) -> dict[str, Tensor]:
 
 
 READERS: dict[str, Reader] = {
-    "conv1d": _conv, "conv2d": _conv, "linear": _linear, "batch_norm": _norm, "mean": _mean, "shape": _shape,
-    "getitem": _getitem, "softmax": _softmax, "log_softmax": _softmax, "add": _join, "mul": _join, "cat": _cat,
-    "dropout": _dropout, "stochastic_depth": _dropout,
-    "identity": lambda call: Reading(), "expand": lambda call: Reading(),
+    "conv1d": _conv, "conv2d": _conv, "linear": _linear, "batch_norm": _norm, "mean": _whole,
+    "amax": _whole, "softmax": _softmax, "log_softmax": _softmax, "cat": _cat, "dropout": _dropout, "neg": _neg,
+    "mish": _mish,
+    **dict.fromkeys(("add", "sub", "rsub", "mul", "div"), _join),
+    **dict.fromkeys(("clamp", "clamp_min", "hardtanh"), _clamp), "identity": lambda call: Reading(),
     **{f"{how}_pool{dims}d": _pool for how in ("max", "avg") for dims in (1, 2)},
     **{f"adaptive_{how}_pool{dims}d": _adaptive for how in ("max", "avg") for dims in (1, 2)},
 }  # fmt: skip

@@ -3,7 +3,7 @@
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..architectures import JOINS, Architecture, Layer
+from ..architectures import ARRANGED, JOINS, Architecture, Layer
 
 CODES = {
     "conv": 1, "max_pool": 2, "act": 3, "norm": 4, "linear": 5, "dropout": 6, "log_softmax": 7, "avg_pool": 8,
@@ -21,11 +21,14 @@ VARIABLES = (KERNEL, STRIDE, PADDING, OUTPUTS)
 def module_layers(arch: Architecture) -> tuple[int, ...]:
     """Return the layers that the published policies act on: those that are modules, off the shortcuts.
 
-    Joins and flattening are no modules in the released code. Its rebuild skips the shortcuts' modules and its action
-    sequence does not, which shifts every action after the first projection; here neither has them.
+    Joins, flattening, constants and what arranges channels are no modules in the released code. Its rebuild skips the
+    shortcuts' modules and its action sequence does not, which shifts every action after the first projection; here
+    neither has them.
     """
     return tuple(
-        at for at, layer in enumerate(arch.layers) if layer.op not in (*JOINS, "flatten") and not layer.shortcut
+        at
+        for at, layer in enumerate(arch.layers)
+        if layer.op not in (*JOINS, *ARRANGED, "flatten") and not layer.shortcut
     )
 
 
