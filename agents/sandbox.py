@@ -41,9 +41,11 @@ from ..models.chat import (
 from ..records import JSON
 from .sandbox_asserts import guarded
 from .sandbox_child import LONGEST, TOKEN
-from .sandbox_process import Played, host, offered, play
+from .sandbox_filter import system_call_filter
+from .sandbox_host import NOT_OPEN, OPEN_TO, OWN_MEMORY, Level, host, offered
+from .sandbox_process import Played, play
 
-VERSION = 1
+VERSION = 2
 """Raised whenever a change here may change what a program comes to."""
 Reason = Literal[
     "",
@@ -143,15 +145,14 @@ class Sandbox:
             raise SpecError(
                 "sandbox",
                 f"no user, network and pid namespaces ({host().problem})",
-                "a host that offers them, or run.allow_network=true (--set): programs can then reach the network, "
-                "other processes and files of their user",
+                f"a host that offers them, or run.allow_network=true (--set): then {OPEN_TO['none']}",
             )
 
     @property
     def identity(self) -> JSON:
-        """What a result depends on beside the program: Python, limits, version of this code."""
-        python = ".".join(map(str, sys.version_info[:3]))
-        return {"sandbox": VERSION, "python": python, "limits": self.limits.model_dump(mode="json")}
+        """What a result depends on beside the program: Python, limits, what keeps it in, version of this code."""
+        python, limits = ".".join(map(str, sys.version_info[:3])), self.limits.model_dump(mode="json")
+        return {"sandbox": VERSION, "python": python, "limits": limits, "level": host().level}
 
     async def run(self, program: str, files: Mapping[str, bytes | Path] | None = None, stdin: str = "") -> Ran:
         """Run `program` as a script in a fresh folder that holds `files`; it reads `stdin`.
@@ -205,7 +206,10 @@ class Sandbox:
         self.check_host()
         job = marshal.dumps({**self._terms(), **asked})
         chunks = [len(job).to_bytes(8, "big"), job, *tokens]
-        return await play(chunks, files or {}, self.limits.seconds, self.limits.output_kb << 10)
+        limits = self.limits
+        return await play(
+            chunks, files or {}, seconds=limits.seconds, memory=limits.memory_mb << 20, most=limits.output_kb << 10
+        )
 
     def _terms(self) -> dict[str, object]:
         """Return what the child must know beside the job itself."""
@@ -217,7 +221,8 @@ class Sandbox:
             "memory": limits.memory_mb << 20,
             "processes": limits.processes,
             "watched": host().proc,
-            "capped": host().capped,
+            "own_memory": list(OWN_MEMORY) if host().view else [],
+            "filter": system_call_filter() if host().filtered else b"",
             "limits": {
                 "RLIMIT_CPU": limits.cpu_seconds,
                 "RLIMIT_AS": limits.memory_mb << 20,
@@ -345,4 +350,7 @@ def sandbox_of(model: ChatModel) -> Sandbox:
     return model.sandbox
 
 
-__all__ = ["Checked", "Ran", "Reason", "Sandbox", "SandboxLimits", "SandboxModel", "offered", "sandbox_of"]
+__all__ = [
+    "NOT_OPEN", "OPEN_TO", "Checked", "Level", "Ran", "Reason", "Sandbox", "SandboxLimits", "SandboxModel", "offered",
+    "sandbox_of",
+]  # fmt: skip

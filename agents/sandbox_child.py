@@ -32,8 +32,10 @@ LONGEST = 1000
 """Characters of a detail."""
 COMPARE = "__compare__"
 """What tests call in place of a comparison; `sandbox_asserts` writes it."""
-FEWEST = 301
-"""The smallest bound of process numbers that a kernel takes."""
+PROBE = "probe"
+"""In place of a descriptor: say whether this is its namespace's first process, whose library, if a filter holds."""
+CLOSED = 3
+"""Times that a folder which a program closed is opened before the run is stopped."""
 HEAP_TYPE = 1 << 9
 TESTS = type(sys)("tests")
 """The module that tests run in: where their classes say that they are."""
@@ -61,10 +63,13 @@ def whole(source: int, size: int) -> bytes:
 
 def main() -> None:
     """Read the job, start the program, keep it."""
+    if sys.argv[1] == PROBE:
+        probe()
+    os.environ.pop("PWD", None)  # bubblewrap's
     events = int(sys.argv[1])
     os.set_inheritable(events, False)
     job = marshal.loads(whole(0, int.from_bytes(whole(0, 8), "big")))
-    job["folder"] = os.getcwd()
+    job["folder"], job["top"] = os.getcwd(), os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     tokens = os.dup(0)
     if job["stdin"]:
         given = os.memfd_create("stdin")
@@ -74,15 +79,15 @@ def main() -> None:
         given = os.open(os.devnull, os.O_RDONLY)
     os.dup2(given, 0)
     os.close(given)
-    if job["capped"]:
-        with open("/proc/sys/kernel/pid_max", "w", encoding="ascii") as highest:
-            highest.write(str(FEWEST))  # of this namespace alone
+    places = {place: os.statvfs(place) for place in job["own_memory"]}
+    first = {place: space.f_files - space.f_ffree for place, space in places.items()}
     tell(events, started=1)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     child = os.fork()
     if child:
         os.close(tokens)
-        keep(events, job, child)
+        keep(events, job, child, first)
+    os.close(job["top"])
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
     if os.getppid() == 1:
         os.setsid()  # schedulers share time among sessions first: many processes cannot starve the keeper
@@ -93,16 +98,64 @@ def main() -> None:
         last = most + 1 if name == "RLIMIT_CPU" else most
         last = last if hard == resource.RLIM_INFINITY else min(last, hard)
         resource.setrlimit(kind, (min(most, last), last))
+    if job["filter"]:
+        refuse_calls(job["filter"])
     play(events, job, tokens)
 
 
-def keep(events: int, job: dict[str, Any], child: int) -> NoReturn:
+def probe() -> NoReturn:
+    """Say what this way of starting comes to."""
+    with open("written", "wb") as file:
+        file.write(b"x")
+    print(os.getpid() == 1)
+    print(sys.modules["encodings"].__file__)
+    try:
+        refuse_calls(whole(0, 1 << 16))
+        print("filtered")
+    except (ImportError, OSError) as error:
+        print(f"not filtered: {error}")
+    sys.exit(0)
+
+
+def refuse_calls(rules: bytes) -> None:
+    """Put a filter of system calls before this process and all that it starts; nothing takes it away again.
+
+    Raises:
+        OSError: the kernel, or the machine, takes none.
+    """
+    import _ctypes as c  # what ctypes wraps, which takes longer to import than all else here
+
+    class Pointer(c._SimpleCData):
+        _type_ = "P"
+
+    class Byte(c._SimpleCData):
+        _type_ = "c"
+
+    class Call(c.CFuncPtr):
+        _flags_ = c.FUNCFLAG_CDECL
+        _restype_ = Pointer
+
+    def bytes_at(content: bytes) -> Any:
+        return type("Bytes", (c.Array,), {"_type_": Byte, "_length_": len(content)})(*content)
+
+    prctl = Call(c.dlsym(c.dlopen(None, 0), "prctl"))
+    code = bytes_at(rules)
+    program = bytes_at((len(rules) // 8).to_bytes(8, sys.byteorder) + c.addressof(code).to_bytes(8, sys.byteorder))
+    no_new_privileges, seccomp, by_filter = 38, 22, 2
+    for words in ((no_new_privileges, 1, 0, 0, 0), (seccomp, by_filter, c.addressof(program), 0, 0)):
+        if not rules or prctl(*map(Pointer, words)):
+            raise OSError("no filter of system calls")
+
+
+def keep(events: int, job: dict[str, Any], child: int, first: dict[str, int]) -> NoReturn:
     """Watch the program until it ends or breaks a limit; say which, and end everything."""
     end = time.monotonic() + job["seconds"]
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     while True:
         ended, status, used = os.wait4(child, os.WNOHANG)
         code, took = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
-        reason = broken(job)
+        reason = broken(job, first)
         spent = code == -signal.SIGXCPU or (code < 0 and took > job["limits"]["RLIMIT_CPU"] - TICK)
         late = time.monotonic() >= end if not ended else spent
         if reason or late:
@@ -117,28 +170,82 @@ def keep(events: int, job: dict[str, Any], child: int) -> NoReturn:
     os._exit(0)
 
 
-def broken(job: dict[str, Any]) -> str:
-    """Return the limit that the run as a whole has broken, or ""."""
+def broken(job: dict[str, Any], first: dict[str, int]) -> str:
+    """Return the limit that the run as a whole has broken, or "".
+
+    Args:
+        job: The job.
+        first: Files that each folder in memory had before the program started.
+    """
+    held, left = 0, job["files"]
+    for place in job["own_memory"]:
+        held += (space := os.statvfs(place)).f_frsize * (space.f_blocks - space.f_bfree)
+        left -= space.f_files - space.f_ffree - first[place]
     if job["watched"]:
         numbers = [name for name in os.listdir("/proc") if name.isdigit() and name != "1"]
         if len(numbers) > job["processes"]:
             return "Processes"
-        if sum(map(resident, numbers)) > job["memory"]:
-            return "Memory"
-    left = job["files"]
-    folders = [job["folder"]]
-    while folders:
+        held += sum(map(resident, numbers))
+    if held > job["memory"]:
+        return "Memory"
+    return "" if left >= 0 and fewer(job["top"], left) else "Files"
+
+
+def fewer(top: int, left: int) -> bool:
+    """Return whether an open folder holds at most `left` files and folders, however deep; False if it keeps closed.
+
+    It goes through open folders, not paths: a program may rename its folder, and paths grow longer than they may be.
+    """
+    mode = os.fstat(top).st_mode & 0o7777
+    if mode & 0o700 != 0o700:
+        os.fchmod(top, mode | 0o700)
+    todo = [(os.dup(top), mode)]
+    try:
+        while todo:
+            folder, mode = todo.pop()
+            try:
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        left -= 1
+                        if left < 0:
+                            return False
+                        if entry.is_dir(follow_symlinks=False):
+                            try:
+                                todo.append(opened(entry.name, folder))
+                            except (FileNotFoundError, NotADirectoryError):  # replaced while it was looked at
+                                continue
+            finally:
+                if mode & 0o700 != 0o700:
+                    os.fchmod(folder, mode)
+                os.close(folder)
+    except OSError:  # closed to us again and again, or more open folders than descriptors
+        return False
+    finally:
+        for folder, _ in todo:
+            os.close(folder)
+    return True
+
+
+def opened(name: str, parent: int) -> tuple[int, int]:
+    """Open a folder to list it, and return with it the mode that it is to get back.
+
+    A folder that the program closed to its owner is open until it has been listed.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    for _ in range(CLOSED):
         try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    left -= 1
-                    if left < 0:
-                        return "Files"
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-        except OSError:  # removed, or closed to us, while it was looked at: the next look or the removal finds it
-            continue
-    return ""
+            return os.open(name, flags, dir_fd=parent), 0o700
+        except PermissionError:
+            held = os.open(name, flags | os.O_PATH, dir_fd=parent)
+            try:
+                path, mode = f"/proc/self/fd/{held}", os.fstat(held).st_mode & 0o7777
+                os.chmod(path, mode | 0o700)
+                return os.open(name, flags, dir_fd=parent), mode
+            except PermissionError:
+                continue
+            finally:
+                os.close(held)
+    raise PermissionError(name)
 
 
 def resident(number: str) -> int:

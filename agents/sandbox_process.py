@@ -1,101 +1,25 @@
-"""The process of a sandbox, seen from outside: what the host offers, its folder, its pipes, its end."""
+"""The process of a sandbox, seen from outside: its folder, its pipes, its end."""
 
 import asyncio
 import contextlib
 import json
 import os
-import re
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import SpecError
 from ..models.chat import CallFailed
-from .sandbox_folder import NOBODY, program_folder
+from .sandbox_folder import program_folder
+from .sandbox_host import CHILD, ENVIRONMENT, INTERPRETER, host
 
-CHILD = Path(__file__).with_name("sandbox_child.py").read_text(encoding="utf-8")
-INTERPRETER = (sys.executable, "-s", "-P", "-S", "-B", "-X", "utf8")
-"""`-I` would be `-E -s -P`; without `-E` the hash seed can be fixed, so that sets print alike each time. `-S` leaves
-out start-up files of site-packages; the packages themselves can be imported."""
-ENVIRONMENT = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-"""All that a program finds in its environment."""
-NAMESPACES = ("--user", "--map-current-user", "--net", "--pid", "--fork", "--kill-child=KILL")
-NO_ROOT = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs")
 GRACE = 1.0
 """Seconds over its limit after which a run is killed from outside."""
 EVENTS = 2**20
 """Bytes of reports at most; more is no report."""
-
-
-@dataclass(frozen=True, slots=True)
-class Offered:
-    """What a host offers.
-
-    Attributes:
-        namespaces: Whether programs get user, network and pid namespaces.
-        proc: Whether they see no process but their own, and those can be counted.
-        root: Whether programs are root, who may write everywhere and has no limit of processes.
-        nobody: Whether root starts them as a user without rights.
-        command: What starts the interpreter.
-        problem: What was answered where namespaces are missing.
-    """
-
-    namespaces: bool
-    proc: bool
-    root: bool
-    nobody: bool
-    command: tuple[str, ...]
-    problem: str = ""
-
-    @property
-    def capped(self) -> bool:
-        """Whether processes of root must be, and can be, bounded by the numbers that their namespace gives out."""
-        release = tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
-        return self.root and self.proc and release >= (6, 14)  # before, the number was the whole machine's
-
-
-@cache
-def host() -> Offered:
-    """Return what this host offers; tried once, by starting the interpreter in each way, the strictest first."""
-    unshare, setpriv = shutil.which("unshare"), shutil.which("setpriv")
-    root = os.geteuid() == 0
-    drops = [(setpriv, *NO_ROOT), ()] if root and setpriv else [()]
-    spaces = [(unshare, *NAMESPACES, "--mount-proc"), (unshare, *NAMESPACES)] if unshare else []
-    problem = "" if unshare else "no unshare command (util-linux)"
-    for space in (*spaces, ()):
-        for drop in drops:
-            error = _tried((*drop, *space), inside=bool(space), nobody=bool(drop))
-            if error is None:
-                proc = "--mount-proc" in space
-                found = Offered(bool(space), proc, root and not drop, bool(drop), (*drop, *space))
-                return found if space else replace(found, problem=problem)
-            problem = problem or error
-    raise SpecError("sandbox", problem, "an interpreter that starts")
-
-
-def _tried(command: Sequence[str], *, inside: bool, nobody: bool) -> str | None:
-    """Return None where `command` starts the interpreter, in a pid namespace if `inside`; else what was answered."""
-    with program_folder({}, nobody) as folder:
-        tried = subprocess.run(
-            [*command, *INTERPRETER, "-c", "import os; print(os.getpid() == 1)"],
-            cwd=folder, capture_output=True, env=ENVIRONMENT, stdin=subprocess.DEVNULL, text=True, timeout=60,
-            check=False,
-        )  # fmt: skip
-    if tried.returncode == 0 and (not inside or tried.stdout.strip() == "True"):
-        return None
-    return tried.stderr.strip().splitlines()[-1] if tried.stderr.strip() else f"code {tried.returncode}"
-
-
-def offered() -> dict[str, Any]:
-    """Return what this host offers, by name: `namespaces`, `proc`, `root`, `nobody`, `command`, `problem`."""
-    return asdict(host())
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +43,16 @@ class Played:
     seconds: float
 
 
-async def play(job: Sequence[bytes], files: Mapping[str, bytes | Path], seconds: float, most: int) -> Played:
+async def play(
+    job: Sequence[bytes], files: Mapping[str, bytes | Path], *, seconds: float, memory: int, most: int
+) -> Played:
     """Hand `job` to a child in a fresh folder that holds `files`, and return what came of it.
 
     Args:
         job: Written to its stdin.
         files: Names within the folder, and contents or where they are copied from.
         seconds: Wall clock that the child allows itself; killed from outside a little later.
+        memory: Bytes that the program's private folders hold at most, each.
         most: Bytes of stdout, and of stderr, that are kept; it is killed if it writes more.
 
     Raises:
@@ -134,7 +61,7 @@ async def play(job: Sequence[bytes], files: Mapping[str, bytes | Path], seconds:
     """
     started = time.monotonic()
     with program_folder(files, host().nobody) as folder, _pipe() as (reports, told):
-        command = [*host().command, *INTERPRETER, "-c", CHILD, str(told.fileno())]
+        command = [*host().started(folder, memory), *INTERPRETER, "-c", CHILD, str(told.fileno())]
         process = await asyncio.create_subprocess_exec(
             *command, cwd=folder, env=ENVIRONMENT, start_new_session=True, pass_fds=[told.fileno()],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

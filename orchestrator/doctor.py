@@ -178,14 +178,22 @@ def _invariance() -> Iterator[Check]:
 
 
 def _sandbox() -> Iterator[Check]:
-    from ..agents.sandbox import offered
+    from ..agents.sandbox import NOT_OPEN, OPEN_TO, Level, offered
 
     host = offered()
-    if host["namespaces"]:
-        yield Check("sandbox", "ok", "user, network and pid namespaces")
+    level: Level = host["level"]
+    if level == "bubblewrap":
+        yield Check("sandbox", "ok", f"bubblewrap: {NOT_OPEN}")
+    elif level == "namespaces":
+        advice = f"bubblewrap: {host['no_view']}; install it (apt-get install bubblewrap), or see docs/security.md"
+        yield Check("sandbox", "warn", f"namespaces without a view of their own: {OPEN_TO[level]}", advice)
     else:
-        advice = "programs of agents run only where the network is allowed them: see docs/security.md"
-        yield Check("sandbox", "warn", f"no namespaces: {host['problem']}", advice)
+        advice = "programs of agents run only with run.allow_network=true: see docs/security.md"
+        what = f"none ({host['problem']}): {OPEN_TO[level]}"
+        yield Check("sandbox", "warn", what, advice)
+    if not host["filtered"]:
+        advice = "memory that no process maps (memfd, SysV) is not bounded: see docs/security.md"
+        yield Check("sandbox calls", "warn", "no filter of system calls on this machine", advice)
     if host["root"]:
         advice = "they can write what root can: run plait as a user without rights"
         yield Check("sandbox user", "warn", "programs of agents run as root", advice)

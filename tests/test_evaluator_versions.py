@@ -52,7 +52,9 @@ EVALUATORS = {
         "gradients", "gradient_parsing", "gradient_given", "../../models/thoughts", "../../team_edits",
     ),
     "plait.agents.teams.losses:Match": ("losses", "matching", "marks", "numerals"),
-    "plait.agents.teams.losses:RunTests": ("losses", "../sandbox", "../sandbox_child", "../sandbox_asserts"),
+    "plait.agents.teams.losses:RunTests": (
+        "losses", "../sandbox", "../sandbox_child", "../sandbox_asserts", "../sandbox_filter", "../sandbox_host",
+    ),
 }  # fmt: skip
 """A line an evaluator: its class, and the modules beside it that its version number answers for."""
 

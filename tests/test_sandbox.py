@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from plait.agents import sandbox_process
+from plait.agents import sandbox_host, sandbox_process
 from plait.agents.sandbox import Checked, Ran, Sandbox, SandboxLimits, SandboxModel, sandbox_of
 from plait.agents.sandbox_asserts import guarded
 from plait.errors import SpecError
@@ -311,7 +311,7 @@ def run_like(ok, stdout, stderr, reason):
 def test_nothing_of_the_callers_environment_is_inside(monkeypatch):
     monkeypatch.setenv("PLAIT_TEST_SECRET", "very-secret")
     ran = run("import os, sys\nprint(sorted(os.environ), sys.argv, os.getcwd() in sys.path)")
-    allowed = {*sandbox_process.ENVIRONMENT, "LC_CTYPE"}
+    allowed = {*sandbox_host.ENVIRONMENT, "LC_CTYPE"}
     names, rest = ran.stdout.split("]", 1)
     assert set(json.loads(names.replace("'", '"') + "]")) <= allowed
     assert rest.strip() == "['program.py'] True"
@@ -389,7 +389,7 @@ def test_an_equal_run_prints_equally():
 
 
 def test_the_sandbox_says_what_the_host_lacks(monkeypatch):
-    lacking = sandbox_process.Offered(False, False, False, False, (), "unshare: Operation not permitted")
+    lacking = sandbox_host.Offered(False, False, False, False, (), "unshare: Operation not permitted")
     monkeypatch.setattr("plait.agents.sandbox.host", lambda: lacking)
     monkeypatch.setattr(sandbox_process, "host", lambda: lacking)
     with pytest.raises(SpecError, match=r"Operation not permitted.*allow_network"):
@@ -406,7 +406,7 @@ def test_a_host_that_refuses_namespaces_is_found_out(tmp_path, monkeypatch):
     (tmp_path / "unshare").write_text("#!/bin/sh\necho unshare: refused >&2\nexit 1\n")
     (tmp_path / "unshare").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = sandbox_process.host.__wrapped__()
+    found = sandbox_host.host.__wrapped__()
     assert (found.namespaces, found.proc, found.problem) == (False, False, "unshare: refused")
 
 

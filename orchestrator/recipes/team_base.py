@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from ...agents.sandbox import Sandbox, offered
+from ...agents.sandbox import NOT_OPEN, OPEN_TO, Level, Sandbox, offered
 from ...agents.teams.items import TaskItem
 from ...agents.teams.wording import Wording
 from ...errors import DataError, SpecError
@@ -155,10 +155,15 @@ class TeamMethod(MethodRun):
 
     def _sandbox_notes(self) -> list[str]:
         """Return what programs of this run can reach on this host beyond their folder."""
-        if not self._runs_programs() or offered()["namespaces"]:
-            return []
-        return ["programs of agents run without namespaces: network and other processes are open to them "
-                "(run.allow_network)"]  # fmt: skip
+        open_to = OPEN_TO[offered()["level"]] if self._runs_programs() else ""
+        return [f"{open_to} (docs/security.md)"] if open_to else []
+
+    def _kept_in(self) -> dict[str, JSON]:
+        """Return what keeps this run's programs in, for timing.json and the report; nothing where it has none."""
+        if not self._runs_programs():
+            return {}
+        level: Level = offered()["level"]
+        return {"sandbox": f"{level}: {OPEN_TO[level] or NOT_OPEN}"}
 
     def _session(
         self, folder: RunFolder, ledger: Ledger, calls: Ledger, opened: OpenModels, resolved: dict[str, JSON]
@@ -204,7 +209,7 @@ class TeamMethod(MethodRun):
     def _ended_with(self, session: "Session", summary: JSON) -> Any:
         """Write result, timing and report; return the result in the hand."""
         result = self._result(SCHEMA, session.resolved, summary=summary)
-        timing = self._timing(session.budget, session.worker.counts, session.worker.cost)
+        timing = self._timing(session.budget, session.worker.counts, session.worker.cost, **self._kept_in())
         made = self.result_type(session.folder.path, result, timing)
         self._write(session.folder, result, timing, lambda *_: made.page())
         return made

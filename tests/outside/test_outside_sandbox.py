@@ -1,7 +1,10 @@
 """Programs of agents: whatever one does to its folder, nothing outside is touched and its item keeps its score."""
 
 import asyncio
+import ctypes
 import os
+import shutil
+import socket
 import stat
 import tempfile
 from pathlib import Path
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 from plait.agents.sandbox import Sandbox
 
+needs_view = pytest.mark.skipif(shutil.which("bwrap") is None, reason="no bwrap: programs have no view of their own")
 HOSTILE = {
     "removes its folder": "import shutil, os\nshutil.rmtree(os.getcwd(), ignore_errors=True)",
     "renames its folder": "import os\nhere = os.getcwd()\ntry: os.rename(here, here + '-moved')\nexcept OSError: pass",
@@ -60,6 +64,98 @@ def test_a_right_program_that_removes_its_folder_keeps_its_score(places):
     checked = asyncio.run(Sandbox().check(program, ["assert f(1) == 2"]))
     assert (checked.passed, checked.total) == (1, 1)
     assert stat.S_IMODE(shared.stat().st_mode) == 0o1777
+
+
+def refused(program: str) -> bool:
+    """Whether a program that does something forbidden is kept from it; True also where the host offers no way."""
+    ran = asyncio.run(Sandbox().run(f"{program}\nprint('DONE')"))
+    return "DONE" not in ran.stdout
+
+
+@pytest.mark.row("D: python-tool agent reads the run folder's items.jsonl")
+@needs_view
+@pytest.mark.parametrize("name", ["items.jsonl", "test.jsonl", "ledger.db", "deep/inside/gold.json"])
+def test_a_run_folders_answers_are_not_there(places, name):
+    _, outside = places
+    path = outside / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('{"question": "6 * 7", "gold": 42}')
+    reads = f"import json\nprint(json.load(open({str(path)!r}))['gold'])"
+    assert "42" not in asyncio.run(Sandbox().run(reads)).stdout
+    walks = (
+        "import os\nfor top, _, files in os.walk('/'):\n    if top.startswith('/proc'): continue\n"
+        f"    if {path.name!r} in files and {outside.name!r} in top: print('seen', top); break"
+    )
+    assert asyncio.run(Sandbox().run(walks)).stdout == ""
+
+
+@pytest.mark.row("D: unix socket, SysV shared memory, kernel settings, writing to the user's files")
+@needs_view
+def test_a_program_writes_nowhere_but_in_its_folder(places):
+    _, outside = places
+    outside.chmod(0o777)
+    assert refused(f"open({str(outside / 'written')!r}, 'w').close()")
+    assert refused("import sys, os\nassert any(os.access(p, os.W_OK) for p in sys.path if 'packages' in p)")
+    assert sorted(path.name for path in outside.iterdir()) == ["kept"]
+    assert asyncio.run(Sandbox().run("import os\nos.makedirs('a'); open('a/b', 'w').write('x')")).ok
+
+
+@pytest.mark.row("D: unix socket, SysV shared memory, kernel settings, writing to the user's files")
+@needs_view
+def test_a_socket_of_another_process_is_not_there(places):
+    _, outside = places
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(outside / "s"))
+        server.listen()
+        (outside / "s").chmod(0o777)
+        assert refused(f"import socket\nsocket.socket(socket.AF_UNIX).connect({str(outside / 's')!r})")
+
+
+@pytest.mark.row("D: unix socket, SysV shared memory, kernel settings, writing to the user's files")
+def test_shared_memory_outlives_no_program():
+    make = "import ctypes\nprint(ctypes.CDLL(None).shmget(0x504C4149, 1 << 20, 0o1666) >= 0)"
+    assert asyncio.run(Sandbox().run(make)).stdout in {"False\n", ""}
+    libc = ctypes.CDLL(None)
+    left = libc.shmget(0x504C4149, 0, 0)
+    if left >= 0:
+        libc.shmctl(left, 0, None)
+    assert left == -1
+
+
+@pytest.mark.row("D: unix socket, SysV shared memory, kernel settings, writing to the user's files")
+@pytest.mark.parametrize("name", ["kernel/core_pattern", "kernel/pid_max", "vm/overcommit_memory"])
+def test_the_kernels_settings_cannot_be_written(name):
+    """Looked at by the mode alone, never by writing."""
+    looks = (
+        f"import os\npath = '/proc/sys/{name}'\n"
+        "assert os.access(path, os.W_OK) and not os.statvfs(path).f_flag & os.ST_RDONLY"
+    )
+    assert refused(looks)
+
+
+@pytest.mark.row("D: unix socket, SysV shared memory, kernel settings, writing to the user's files")
+def test_proc_cannot_be_covered_and_namespaces_cannot_be_made():
+    libc = "import ctypes\nlibc = ctypes.CDLL(None)\n"
+    assert refused(f"{libc}assert libc.mount(b'none', b'/proc', b'tmpfs', 0, None) == 0")
+    assert refused(f"{libc}assert libc.unshare(0x10000000) == 0")
+
+
+@pytest.mark.row("D: memory by memfd or tmpfs, files in folders that cannot be listed")
+def test_memory_that_no_process_maps_is_not_to_be_had():
+    assert refused("import os\nheld = os.memfd_create('held')\nos.write(held, bytes(1 << 20))")
+
+
+@pytest.mark.row("D: memory by memfd or tmpfs, files in folders that cannot be listed")
+@pytest.mark.parametrize("where", ["closed", "deep", "all closed"])
+def test_files_are_counted_wherever_they_lie(where):
+    program = {
+        "closed": "import os\nos.mkdir('in')\nfor n in range(400): open(f'in/{n}', 'w').close()\nos.chmod('in', 0)",
+        "deep": "import os\nfor _ in range(30):\n    os.mkdir('d' * 200)\n    os.chdir('d' * 200)\n"
+                "for n in range(400): open(str(n), 'w').close()",
+        "all closed": "import os\nos.makedirs('a/b')\nfor n in range(400): open(f'a/b/{n}', 'w').close()\n"
+                      "for name in ('a/b', 'a', '.'): os.chmod(name, 0)",
+    }[where]  # fmt: skip
+    assert asyncio.run(Sandbox().run(f"{program}\nimport time\ntime.sleep(0.5)")).reason == "Files"
 
 
 @pytest.mark.row("D: a host that refuses namespaces runs no team at all")
