@@ -42,7 +42,7 @@ from ..records import JSON
 from .sandbox_asserts import guarded
 from .sandbox_child import LONGEST, TOKEN
 from .sandbox_filter import system_call_filter
-from .sandbox_host import NOT_OPEN, OPEN_TO, OWN_MEMORY, Level, host, offered
+from .sandbox_host import KEEPER, NOT_OPEN, OPEN_TO, OWN_MEMORY, Level, host, offered
 from .sandbox_process import Played, play
 
 VERSION = 2
@@ -222,6 +222,7 @@ class Sandbox:
             "processes": limits.processes,
             "watched": host().proc,
             "own_memory": list(OWN_MEMORY) if host().view else [],
+            "keeper": KEEPER,
             "filter": system_call_filter() if host().filtered else b"",
             "limits": {
                 "RLIMIT_CPU": limits.cpu_seconds,

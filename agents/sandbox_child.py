@@ -1,8 +1,8 @@
 """The inside of the sandbox: handed to a bare interpreter as text; imports nothing of Plait and little else.
 
 The first process is the keeper. It reads its job, starts the program in a second process under the limits, watches
-it, and says how it ended. The second runs the program and then its tests in the same interpreter. Both report lines
-of JSON to the descriptor in argv[1].
+it, and says how it ended (sandbox_keeper.py, which comes with the job). The second runs the program and then its
+tests in the same interpreter. Both report lines of JSON to the descriptor in argv[1].
 
 The job comes on stdin: eight bytes of length, a marshalled dictionary, then one token a test. A token is read only
 once its test has passed, and reading it back is the one way to say so: a program that ends early never gets there.
@@ -16,7 +16,6 @@ import marshal
 import os
 import resource
 import sys
-import time
 from _json import encode_basestring_ascii as quoted
 
 TYPE_CHECKING = False
@@ -26,16 +25,12 @@ if TYPE_CHECKING:
 
 TOKEN = 16
 """Bytes of a token."""
-TICK = 0.05
-"""Seconds between two looks at processes, memory and files."""
 LONGEST = 1000
 """Characters of a detail."""
 COMPARE = "__compare__"
 """What tests call in place of a comparison; `sandbox_asserts` writes it."""
 PROBE = "probe"
 """In place of a descriptor: say whether this is its namespace's first process, whose library, if a filter holds."""
-CLOSED = 3
-"""Times that a folder which a program closed is opened before the run is stopped."""
 HEAP_TYPE = 1 << 9
 TESTS = type(sys)("tests")
 """The module that tests run in: where their classes say that they are."""
@@ -79,14 +74,15 @@ def main() -> None:
         given = os.open(os.devnull, os.O_RDONLY)
     os.dup2(given, 0)
     os.close(given)
-    places = {place: os.statvfs(place) for place in job["own_memory"]}
-    first = {place: space.f_files - space.f_ffree for place, space in places.items()}
+    keeper: dict[str, Any] = {"__name__": "keeper"}
+    exec(job["keeper"], keeper)
+    first = {place: keeper["held"](place)[1] for place in job["own_memory"]}
     tell(events, started=1)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     child = os.fork()
     if child:
         os.close(tokens)
-        keep(events, job, child, first)
+        keeper["keep"](lambda **fields: tell(events, **fields), job, child, first)
     os.close(job["top"])
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
     if os.getppid() == 1:
@@ -145,116 +141,6 @@ def refuse_calls(rules: bytes) -> None:
     for words in ((no_new_privileges, 1, 0, 0, 0), (seccomp, by_filter, c.addressof(program), 0, 0)):
         if not rules or prctl(*map(Pointer, words)):
             raise OSError("no filter of system calls")
-
-
-def keep(events: int, job: dict[str, Any], child: int, first: dict[str, int]) -> NoReturn:
-    """Watch the program until it ends or breaks a limit; say which, and end everything."""
-    end = time.monotonic() + job["seconds"]
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    while True:
-        ended, status, used = os.wait4(child, os.WNOHANG)
-        code, took = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
-        reason = broken(job, first)
-        spent = code == -signal.SIGXCPU or (code < 0 and took > job["limits"]["RLIMIT_CPU"] - TICK)
-        late = time.monotonic() >= end if not ended else spent
-        if reason or late:
-            tell(events, stopped=reason or "Timeout")
-        if ended:
-            tell(events, ended=code)
-        if reason or late or ended:
-            break
-        signal.sigtimedwait({signal.SIGCHLD}, min(TICK, max(0.001, end - time.monotonic())))
-    if os.getpid() != 1:  # else the namespace ends with its first process, and all that is in it
-        os.killpg(0, signal.SIGKILL)
-    os._exit(0)
-
-
-def broken(job: dict[str, Any], first: dict[str, int]) -> str:
-    """Return the limit that the run as a whole has broken, or "".
-
-    Args:
-        job: The job.
-        first: Files that each folder in memory had before the program started.
-    """
-    held, left = 0, job["files"]
-    for place in job["own_memory"]:
-        held += (space := os.statvfs(place)).f_frsize * (space.f_blocks - space.f_bfree)
-        left -= space.f_files - space.f_ffree - first[place]
-    if job["watched"]:
-        numbers = [name for name in os.listdir("/proc") if name.isdigit() and name != "1"]
-        if len(numbers) > job["processes"]:
-            return "Processes"
-        held += sum(map(resident, numbers))
-    if held > job["memory"]:
-        return "Memory"
-    return "" if left >= 0 and fewer(job["top"], left) else "Files"
-
-
-def fewer(top: int, left: int) -> bool:
-    """Return whether an open folder holds at most `left` files and folders, however deep; False if it keeps closed.
-
-    It goes through open folders, not paths: a program may rename its folder, and paths grow longer than they may be.
-    """
-    mode = os.fstat(top).st_mode & 0o7777
-    if mode & 0o700 != 0o700:
-        os.fchmod(top, mode | 0o700)
-    todo = [(os.dup(top), mode)]
-    try:
-        while todo:
-            folder, mode = todo.pop()
-            try:
-                with os.scandir(folder) as entries:
-                    for entry in entries:
-                        left -= 1
-                        if left < 0:
-                            return False
-                        if entry.is_dir(follow_symlinks=False):
-                            try:
-                                todo.append(opened(entry.name, folder))
-                            except (FileNotFoundError, NotADirectoryError):  # replaced while it was looked at
-                                continue
-            finally:
-                if mode & 0o700 != 0o700:
-                    os.fchmod(folder, mode)
-                os.close(folder)
-    except OSError:  # closed to us again and again, or more open folders than descriptors
-        return False
-    finally:
-        for folder, _ in todo:
-            os.close(folder)
-    return True
-
-
-def opened(name: str, parent: int) -> tuple[int, int]:
-    """Open a folder to list it, and return with it the mode that it is to get back.
-
-    A folder that the program closed to its owner is open until it has been listed.
-    """
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    for _ in range(CLOSED):
-        try:
-            return os.open(name, flags, dir_fd=parent), 0o700
-        except PermissionError:
-            held = os.open(name, flags | os.O_PATH, dir_fd=parent)
-            try:
-                path, mode = f"/proc/self/fd/{held}", os.fstat(held).st_mode & 0o7777
-                os.chmod(path, mode | 0o700)
-                return os.open(name, flags, dir_fd=parent), mode
-            except PermissionError:
-                continue
-            finally:
-                os.close(held)
-    raise PermissionError(name)
-
-
-def resident(number: str) -> int:
-    """Return the bytes that a process holds in memory; 0 once it has ended."""
-    try:
-        with open(f"/proc/{number}/statm", "rb") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
-    except (OSError, IndexError):
-        return 0
 
 
 def play(events: int, job: dict[str, Any], tokens: int) -> None:

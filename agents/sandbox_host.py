@@ -27,6 +27,8 @@ from .sandbox_folder import NOBODY, program_folder
 
 Level = Literal["bubblewrap", "namespaces", "none"]
 CHILD = Path(__file__).with_name("sandbox_child.py").read_text(encoding="utf-8")
+_KEEPER = Path(__file__).with_name("sandbox_keeper.py")
+KEEPER = compile(_KEEPER.read_text(encoding="utf-8"), _KEEPER.name, "exec")
 INTERPRETER = (sys.executable, "-s", "-P", "-S", "-B", "-X", "utf8")
 """`-I` would be `-E -s -P`; without `-E` the hash seed can be fixed, so that sets print alike each time. `-S` leaves
 out start-up files of site-packages; the packages themselves can be imported."""
@@ -175,12 +177,14 @@ def _own_numbers() -> bool:
 
 def _tried(way: Offered) -> tuple[Offered | None, str]:
     """Start the interpreter as `way` says; return it with what was learnt, or None and what was answered."""
-    rules = system_call_filter()
-    with program_folder({}, way.nobody) as folder:
-        tried = subprocess.run(
-            [*way.started(folder, 1 << 20), *INTERPRETER, "-c", CHILD, PROBE], cwd=folder, capture_output=True,
-            env=ENVIRONMENT, input=rules, timeout=60, check=False,
-        )  # fmt: skip
+    try:
+        with program_folder({}, way.nobody) as folder:
+            tried = subprocess.run(
+                [*way.started(folder, 1 << 20), *INTERPRETER, "-c", CHILD, PROBE], cwd=folder, capture_output=True,
+                env=ENVIRONMENT, input=system_call_filter(), timeout=60, check=False,
+            )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as refusal:  # root that may not give files away, a command that hangs
+        return None, str(refusal)
     answer, error = (text.decode(errors="replace").splitlines() for text in (tried.stdout, tried.stderr))
     if tried.returncode or len(answer) != 3:
         said = [line for line in error if line.strip()]

@@ -54,6 +54,7 @@ EVALUATORS = {
     "plait.agents.teams.losses:Match": ("losses", "matching", "marks", "numerals"),
     "plait.agents.teams.losses:RunTests": (
         "losses", "../sandbox", "../sandbox_child", "../sandbox_asserts", "../sandbox_filter", "../sandbox_host",
+        "../sandbox_keeper",
     ),
 }  # fmt: skip
 """A line an evaluator: its class, and the modules beside it that its version number answers for."""
