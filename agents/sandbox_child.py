@@ -119,27 +119,21 @@ def refuse_calls(rules: bytes) -> None:
     Raises:
         OSError: the kernel, or the machine, takes none.
     """
-    import _ctypes as c  # what ctypes wraps, which takes longer to import than all else here
+    import _ctypes  # what ctypes wraps, which takes longer to import than all else here
 
-    class Pointer(c._SimpleCData):
-        _type_ = "P"
-
-    class Byte(c._SimpleCData):
-        _type_ = "c"
-
-    class Call(c.CFuncPtr):
-        _flags_ = c.FUNCFLAG_CDECL
-        _restype_ = Pointer
+    c: Any = _ctypes
+    pointer, byte = (type("Plain", (c._SimpleCData,), {"_type_": kind}) for kind in "Pc")
+    call = type("Call", (c.CFuncPtr,), {"_flags_": c.FUNCFLAG_CDECL, "_restype_": pointer})
 
     def bytes_at(content: bytes) -> Any:
-        return type("Bytes", (c.Array,), {"_type_": Byte, "_length_": len(content)})(*content)
+        return type("Bytes", (c.Array,), {"_type_": byte, "_length_": len(content)})(*content)
 
-    prctl = Call(c.dlsym(c.dlopen(None, 0), "prctl"))
+    prctl: Any = call(c.dlsym(c.dlopen(None, 0), "prctl"))
     code = bytes_at(rules)
     program = bytes_at((len(rules) // 8).to_bytes(8, sys.byteorder) + c.addressof(code).to_bytes(8, sys.byteorder))
     no_new_privileges, seccomp, by_filter = 38, 22, 2
     for words in ((no_new_privileges, 1, 0, 0, 0), (seccomp, by_filter, c.addressof(program), 0, 0)):
-        if not rules or prctl(*map(Pointer, words)):
+        if not rules or prctl(*map(pointer, words)):
             raise OSError("no filter of system calls")
 
 
