@@ -98,6 +98,16 @@ def preparation_of(folder: Path | str) -> Preparation | Statistics | None:
     return Statistics.model_validate(statistics) if isinstance(statistics, dict) else None
 
 
+def labels_of(folder: Path | str) -> tuple[str, ...] | None:
+    """Return the names of the outputs of the network in `folder`, in their order; None where it has none.
+
+    Raises:
+        SpecError: it holds no exported network.
+    """
+    labels = _config(Path(folder) / "config.json").get("labels")
+    return tuple(map(str, labels)) if isinstance(labels, list) else None
+
+
 def to_onnx(network: Network, path: Path | str) -> None:
     """Write `network` in evaluation mode as one ONNX file, for batches of any size; input `x`, prepared; output `y`.
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -144,10 +145,7 @@ def tables_in(place: Path) -> dict[str, list[Path]]:
     for file in sorted(place.rglob("*")):
         if file.suffix not in (".parquet", ".arrow") or file.name.startswith("cache-"):
             continue
-        inside = file.relative_to(place).parts[:-1]
-        names = (*inside[::-1], file.stem.split("-")[0])
-        part = next((name for name in names if name in (*TRAIN, *TESTS)), "train")
-        found.setdefault(part, []).append(file)
+        found.setdefault(_part_name(file, place), []).append(file)
     return found
 
 
@@ -177,6 +175,18 @@ def table_examples(files: Sequence[Path], where: str) -> Examples:
     return stacked(
         _seen(rows, where, bytes_in), where, batched=False, classes=tuple(map(str, names)) if names else None
     )
+
+
+def _part_name(file: Path, place: Path) -> str:
+    """Return the part that a table belongs to: by a folder, or by its name; what names none is `train`."""
+    inside = file.relative_to(place).parts[:-1]
+    shard = re.fullmatch(r"(.+)-\d{5}-of-\d{5}.*", file.stem)
+    stem = shard[1] if shard else file.stem
+    known = next((name for name in (*inside[::-1], stem, stem.split("-")[0]) if name in (*TRAIN, *TESTS)), None)
+    if known is not None:
+        return known
+    own = stem if shard and stem != "data" else inside[-1] if shard and inside else "train"
+    return "train" if own == "data" else own
 
 
 def _leaf(kind: Any) -> Any:

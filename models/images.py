@@ -24,6 +24,10 @@ Part: TypeAlias = tuple[Array, Array]
 """Examples and labels."""
 
 
+APART = 100.0
+"""How many times further the numbers of one part may reach than the other's."""
+
+
 @dataclass(frozen=True)
 class ImageData:
     """Examples, [count, channels, height, width] or [count, channels, length], float32; labels, [count], int64.
@@ -143,6 +147,7 @@ def load_images(
     train_y, test_y, count, names = class_numbers(raw.y_train, raw.y_test, places, classes, raw.classes)
     how = Preparation.of(raw.x_train, f"{name}: x_train", layout=layout, scale=scale, size=size)
     train_x, test_x = how.scaled(raw.x_train, f"{name}: x_train"), how.scaled(raw.x_test, f"{name}: x_test")
+    _check_one_scale(train_x, test_x, name)
     order = permutation(len(train_x), seed, "images", "split")[: _train_size(train, len(train_x))]
     held = round(len(order) * validation)
     if not 1 <= held <= len(order) - 2:
@@ -180,6 +185,13 @@ def array_digest(*values: Array | int) -> str:
         total.update(json.dumps([array.dtype.str, list(array.shape)]).encode())
         total.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
     return total.hexdigest()
+
+
+def _check_one_scale(train: Array, test: Array, name: str) -> None:
+    """Raise where the parts are on scales as far apart as 0..1 and 0..255."""
+    ours, theirs = (float(np.abs(x).max()) for x in (train, test))
+    if ours and theirs and max(ours / theirs, theirs / ours) > APART:
+        raise DataError(f"{name}: x_test", f"numbers up to {theirs:.4g}", f"the scale of x_train: up to {ours:.4g}")
 
 
 def _train_size(train: int | None, there: int) -> int:

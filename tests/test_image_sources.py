@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from plait.errors import DataError, PlaitError, SpecError
+from plait.models.image_files import _part_name
 from plait.models.images import load_images
 from plait.orchestrator.recipes.compress import Compress
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, SubsetRandomSampler, TensorDataset
@@ -176,6 +177,25 @@ def test_folders_of_hugging_face_tables_are_data(kind, tmp_path):
     data = tables(tmp_path, kind)
     assert data.names == ("ant", "bee", "cat")
     assert data.digest == load_images((X[:20], Y[:20], X[:9], Y[:9])).digest
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("data/train-00000-of-00002.parquet", "train"), ("data/extra-00000-of-00001-abc.parquet", "extra"),
+        ("test/data-00000-of-00001.arrow", "test"), ("extra/data-00000-of-00001.arrow", "extra"),
+        ("data-00000-of-00001.arrow", "train"), ("validation.parquet", "validation"), ("x.parquet", "train"),
+        ("default/test/0000.parquet", "test"),
+    ],
+)  # fmt: skip
+def test_tables_belong_to_parts(name, part, tmp_path):
+    assert _part_name(tmp_path / name, tmp_path) == part
+
+
+def test_parts_on_two_scales_are_refused():
+    rows = np.random.default_rng(0).random((20, 8, 8), np.float32)
+    with pytest.raises(DataError, match=r"x_test: got 'numbers up to 25\d.*the scale of x_train"):
+        load_images((rows, Y[:20], 255 * rows, Y[:20]))
 
 
 def test_without_pyarrow_one_line_says_what_to_install(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ from ...models.tracing import from_module
 from ...models.zoo import NAMES, named
 from ...records import EventSink, digest, seed_of
 from ...user_objects import FORM
-from .compress_data import INLINE, as_trained, check_preparation, is_export
+from .compress_data import INLINE, as_trained, check_labels, check_preparation, is_as_trained, is_export
 from .compress_phases import final_training, student_seed, training_of
 from .compress_records import Student
 from .compress_spec import CompressSpec
@@ -47,6 +47,7 @@ def teacher_architecture(teacher: Any, data: ImageData) -> Architecture:
         return _read(teacher, data).arch
     if _is_name(teacher):
         return named(_known(teacher), data.input, data.classes)
+    check_labels(teacher, data)
     return load_export(Path(teacher)).arch
 
 
@@ -101,7 +102,8 @@ def settled_teacher(
     else:
         network = load_export(Path(teacher))
     check_fits(network.arch, data)
-    shares = {} if _is_name(teacher) else check_preparation(network, data, accept_lower=spec.accept_lower)
+    sure = spec.accept_lower or (isinstance(teacher, str) and is_export(teacher) and is_as_trained(teacher, data))
+    shares = {} if _is_name(teacher) else check_preparation(network, data, accept_lower=sure)
     validated = check_teacher(network, data)
     if not (place / "config.json").exists():
         export(network, place, about(spec, data))
@@ -200,6 +202,8 @@ def _said_by(text: str, data: ImageData, field: str) -> SoftTargets:
     if network.arch.input != data.input or network.arch.shapes[-1] != (len(classes),):
         found = f"{network.arch.input} to {network.arch.shapes[-1]}"
         raise SpecError(f"compress.{field}: {folder}", found, f"a network from {data.input} to {len(classes)} classes")
+    if not hash_:
+        check_labels(folder, data)
     its = as_trained(folder, data)
     said = soft_targets(network, its.fit_x, classes if hash_ else None)
     return said if its is data else replace(said, source=digest([said.source, its.digest]))
