@@ -93,6 +93,7 @@ def test_running_again_pays_nothing(result, ray_cluster):
     assert again.data == result.data
 
 
+@pytest.mark.slow
 def test_a_saved_policy_starts_another_search(result, ray_cluster, tmp_path):
     started = {
         **SMALL,
@@ -110,6 +111,7 @@ def driver(*arguments: object) -> subprocess.Popen:
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
 
+@pytest.mark.slow
 def test_kill_9_of_driver_and_trainer_and_resume_give_the_same_bytes(ray_cluster, tmp_path):
     calm = Compress(**SMALL).run(tmp_path / "calm", address=ray_cluster)
     spec, killed = tmp_path / "spec.json", tmp_path / "killed"
@@ -237,6 +239,7 @@ def test_a_language_model_goes_to_the_decoder_method(plait, tmp_path):
     assert (code, json.loads(out)["tokens_trained"]) == (0, 57344)
 
 
+@pytest.mark.slow
 def test_students_learn_from_an_assistant_and_from_specialists(result, ray_cluster, tmp_path):
     """Exported networks say what they know: the teacher in its own place, and a smaller one beside it."""
     folder = str(result.folder / "teacher")

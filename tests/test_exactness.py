@@ -64,10 +64,11 @@ def test_path_is_the_rebuilt_stock_model_bit_for_bit(name, stock, smollm2, token
     assert torch.equal(decoder.logits(tokens, path), expected)
 
 
+@pytest.mark.parametrize("count", [3, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", PATHS)
-def test_packed_options_choose_as_separate_rows_do(name, real_decoder, real_packer, questions):
+def test_packed_options_choose_as_separate_rows_do(name, count, real_decoder, real_packer, questions):
     path = LayerPath.parse(PATHS[name]).layers
-    items = [question.item() for question in questions[:8]]
+    items = [question.item() for question in questions[:count]]
     packed = [real_packer.pack(item["prompt"], item["options"]) for item in items]
     together = PathExecutor(real_decoder).score([(str(i), one, path) for i, one in enumerate(packed)])
     for one, score in zip(packed, together, strict=True):
