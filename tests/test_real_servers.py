@@ -17,6 +17,7 @@ from queue import Empty, Queue
 
 import pytest
 from plait import Judge
+from plait.agents.judges.tasks import INSIDE
 from plait.models.chat import Capabilities
 from plait.models.endpoint import EndpointChat
 from plait.orchestrator.loops import run_blocking
@@ -141,20 +142,30 @@ def vars_of(capabilities):
     return {name: getattr(capabilities, name) for name in Capabilities.__slots__}
 
 
+def label_probabilities(ballot):
+    """Return the probabilities of the three letters, as the model has them: ballots hold shares of the three."""
+    return [share * ballot.inside for share in (ballot.first, ballot.second, ballot.tie)]
+
+
 @SERVERS
 def test_letters_are_read_as_the_host_reads_them(server, request, host_letters, tmp_path):
     address = request.getfixturevalue(server)
     served = judged(f"openai:smollm2@{address}", tmp_path / "run", **LETTERS)
-    far = []
+    far, outside = [], 0
     for mine, other in zip(host_letters, served, strict=True):
-        assert other.failures == {}
-        assert len(other.ballots) == len(mine.ballots) == 2
-        for one, two in zip(mine.ballots, other.ballots, strict=True):
-            assert (one.order, one.via, two.via) == (two.order, "letters", "letters")
-            far.append(max(abs(getattr(one, name) - getattr(two, name)) for name in ("first", "second", "tie")))
-    print(f"{server}: {len(far)} votes, largest difference {max(far):.4f}", file=sys.stderr)
+        ballots = {ballot.order: ballot for ballot in other.ballots}
+        for ballot in mine.ballots:
+            if ballot.order in ballots:
+                pairs = zip(label_probabilities(ballot), label_probabilities(ballots[ballot.order]), strict=True)
+                far.append(max(abs(one - two) for one, two in pairs))
+            else:  # letters with less than half of the probability are no vote: the host's must be near that as well
+                assert other.failures == {"OutsideLabels": 1}
+                assert ballot.inside < INSIDE + CLOSE
+                outside += 1
+    print(f"{server}: {len(far)} votes, largest difference {max(far):.4f}; {outside} outside", file=sys.stderr)
+    assert len(far) + outside == 2 * PAIRS
     assert max(far) <= CLOSE
-    assert all(item.verdict != "abstain" for item in served)
+    assert outside <= 2
 
 
 @SERVERS
