@@ -119,7 +119,7 @@ class EndpointChat:
         self._price = price
         chosen = self.options.token_field
         first = chosen or ("max_completion_tokens" if self._host.endswith(_NEW_LIMITS) else "max_tokens")
-        fixed = {chosen} if chosen else set()
+        fixed: set[str] = {chosen} if chosen else set()
         fixed |= {"temperature"} if self.options.temperature is not None else set()
         self.fitting = Fitting(first, frozenset(fixed))
         self.continuation: Continuation | None = None
