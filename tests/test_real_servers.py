@@ -84,6 +84,17 @@ def running(command, environment, ready):
         reader.join(10)
 
 
+def wait_until_healthy(address):
+    """Wait until a server that says it has started also listens."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            return urllib.request.urlopen(address, timeout=60).close()
+        except OSError:
+            assert time.monotonic() < deadline, f"nobody listens at {address}"
+            time.sleep(0.5)
+
+
 @pytest.fixture(scope="module")
 def llama():
     script = Path(__file__).with_name("llama_server.py")
@@ -104,7 +115,7 @@ def vllm(smollm2):
         "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1",
     }  # fmt: skip
     with running([*map(str, command)], environment, "Application startup complete"):
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60).close()
+        wait_until_healthy(f"http://127.0.0.1:{port}/health")
         yield f"http://127.0.0.1:{port}/v1"
 
 
