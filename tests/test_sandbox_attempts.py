@@ -234,3 +234,74 @@ def test_the_filter_has_an_entry_for_each_machine_and_none_elsewhere():
         assert len(rules) % 8 == 0
         assert 30 < len(rules) // 8 < 256  # a jump is a byte
     assert system_call_filter("riscv64") == b""
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_doctor_says_which_level_holds_and_what_it_leaves_open(level, monkeypatch):
+    from plait.orchestrator.doctor import _sandbox
+
+    host = forced(monkeypatch, level)
+    checks = {check.name: check for check in _sandbox()}
+    first = checks["sandbox"]
+    assert (first.status == "ok") == (level == "bubblewrap")
+    assert first.detail.startswith(level)
+    if level == "bubblewrap":
+        assert "no network" in first.detail
+    else:
+        assert "answers" in first.detail
+        assert ("bubblewrap" if level == "namespaces" else "allow_network") in first.advice
+    assert ("sandbox calls" in checks) == (not host.filtered)
+
+
+ROWS = {
+    "reads a run's answers": ["reads a run's answers"],
+    "reads other files of the user": [
+        "reads a file of the user", "sees homes, /run and /var", "reads who has an account",
+        "finds the package's own examples",
+    ],
+    "writes or removes files outside": ["writes where the user can write", "removes a file of the user"],
+    "writes to the interpreter's packages": ["writes to the interpreter's packages"],
+    "connects to a socket that lies in a file": ["opens a socket that lies in a file"],
+    "connects to a socket without a file": ["opens a socket without a file", "opens a connection to this host"],
+    "sees other processes": ["sees another process"],
+    "signals other processes": ["ends another process"],
+    "writes the kernel's settings": ["writes the kernel's settings"],
+    "covers `/proc`, mounts": ["covers /proc", "makes namespaces", "makes namespaces by another way"],
+    "attaches SysV memory": ["attaches shared memory of another process", "holds memory in shared segments"],
+    "holds memory in a memfd": ["holds memory in a memfd"],
+    "leaves keys in the kernel": ["keeps a key for later", "traces its keeper"],
+}  # fmt: skip
+"""Rows of the table by how they begin, and the attempts that show them."""
+ELSEWHERE = {
+    "reads the caller's environment": "test_nothing_of_the_callers_environment_is_inside",
+    "runs on after its time": "test_a_hazard_is_contained_and_passes_nothing",
+    "takes more memory than allowed, in one": "test_a_limit_holds_at_each_level",
+    "takes more memory than allowed, in several": "test_processes_are_bounded_and_end_with_the_run",
+    "takes memory through files": "test_a_views_memory_is_bounded",
+    "makes more files than allowed in its folder": "test_a_limit_holds_at_each_level",
+    "makes more files than allowed elsewhere": "test_a_views_memory_is_bounded",
+    "writes more than 64 KiB": "test_output_is_cut_and_output_at_the_limit_is_kept",
+    "makes more processes than allowed": "test_processes_are_bounded_and_end_with_the_run",
+    "removes, renames or closes its folder": "test_nothing_outside_the_folder_is_touched",
+}
+"""Rows that other tests show."""
+
+
+def test_the_pages_table_says_what_the_attempts_show():
+    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if re.match(r"\| [a-z]", line)]
+    table = {cells[1].strip(): cells[2:5] for line in lines if len(cells := line.split("|")) == 6}
+    table.pop("a program that")
+    assert len(table) == len(ROWS) + len(ELSEWHERE)
+    tests = "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("**/test_*sandbox*.py")))
+    for row, levels in table.items():
+        (begun,) = [name for name in (*ROWS, *ELSEWHERE) if row.startswith(name)]
+        for name in ROWS.get(begun, ()):
+            for cell, meant in zip(levels, ATTEMPTS[name][1].split(), strict=True):
+                if meant in {"open", "refused"}:
+                    assert ("**no**" not in cell) == (meant == "refused"), (row, name)
+                else:
+                    assert cell.strip() not in {"yes", "**no**"}, (row, name)
+        assert begun in ROWS or f"def {ELSEWHERE[begun]}(" in tests, row
+    assert {name for names in ROWS.values() for name in names} == {
+        name for name, (_, meant) in ATTEMPTS.items() if meant != "open open open"
+    }

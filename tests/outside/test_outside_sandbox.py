@@ -2,7 +2,9 @@
 
 import asyncio
 import ctypes
+import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -10,7 +12,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import yaml
 from plait.agents.sandbox import Sandbox
+from plait.tests.fault_server import FaultServer, text
 
 needs_view = pytest.mark.skipif(shutil.which("bwrap") is None, reason="no bwrap: programs have no view of their own")
 HOSTILE = {
@@ -87,6 +91,39 @@ def test_a_run_folders_answers_are_not_there(places, name):
         f"    if {path.name!r} in files and {outside.name!r} in top: print('seen', top); break"
     )
     assert asyncio.run(Sandbox().run(walks)).stdout == ""
+
+
+@pytest.mark.row("D: python-tool agent reads the run folder's items.jsonl")
+@needs_view
+def test_an_agent_that_reads_the_answers_out_of_the_run_folder_has_none_right(plait, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    schema = {"kind": "number"}
+    agent = {"name": "coder", "output": schema, "tools": ["python"]}
+    layer = {"name": "solve", "task": "Answer.", "blocks": [{"name": "one", "agents": [agent]}]}
+    (tmp_path / "team.yaml").write_text(yaml.safe_dump({"layers": [layer], "answer": schema}))
+    rows = [{"question": f"Case {n}: how many?", "kind": "number", "gold": 7000 + n} for n in range(3)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for place in (tmp_path, *tmp_path.parents):  # where programs are nobody, the folders above must let them pass
+        if place.stat().st_uid == os.geteuid() and place != Path("/"):
+            place.chmod(place.stat().st_mode | 0o711)
+
+    def reply(index, body):
+        case = re.search(r"Case (\d+)", json.dumps(body))[1]
+        cheat = (
+            f"import json\nfor name in ('run/items.jsonl', 'data.jsonl'):\n"
+            f"    for row in map(json.loads, open({str(tmp_path)!r} + '/' + name)):\n"
+            f"        if 'Case {case}:' in row['question']: print(row['gold']); raise SystemExit"
+        )
+        return text(f"```python\n{cheat}\n```")
+
+    with FaultServer(reply, keep=False) as server:
+        code, _, err = plait(
+            "team", "run", "team.yaml", "--data", "data.jsonl", "--model", f"openai:m@{server.url}", "--out", "run",
+            "--json", "--quiet",
+        )  # fmt: skip
+    assert code == 0, err
+    answers = [json.loads(line) for line in (tmp_path / "run" / "answers.jsonl").read_text().splitlines()]
+    assert [row["score"] for row in answers] == [0, 0, 0]
 
 
 @pytest.mark.row("D: unix socket, SysV shared memory, kernel settings, writing to the user's files")
