@@ -44,7 +44,7 @@ def object_of(text: str, where: str) -> Any:
     try:
         return value()
     except Exception as error:  # the user's code may raise anything
-        raise SpecError(where, f"{text}: {_first_line(error)}", "a call without arguments that returns") from error
+        raise SpecError(where, f"{text}: {first_line(error)}", "a call without arguments that returns") from error
 
 
 def _module(place: Path, where: str) -> Any:
@@ -65,13 +65,14 @@ def _module(place: Path, where: str) -> Any:
         spec.loader.exec_module(module)
     except Exception as error:  # the user's code may raise anything
         del sys.modules[name]
-        raise SpecError(where, f"{place}: {_first_line(error)}", "a file whose code runs") from error
+        raise SpecError(where, f"{place}: {first_line(error)}", "a file whose code runs") from error
     finally:
         if str(place.parent) in sys.path:
             sys.path.remove(str(place.parent))
     return module
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return an error's type and the first line of its text."""
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"[:200]

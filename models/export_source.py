@@ -85,7 +85,8 @@ def scaled(x, how):
 def laid_out(x, how):
     """Return [batch, channels, ...] of examples as they lay in the data, or of the other layout where that is clear."""
     raw, layout, shape = tuple(how["shape"]), how["layout"], tuple(x.shape[1:])
-    first = {{"no_channels": (1, *raw), "channels_first": raw, "channels_last": (*raw[-1:], *raw[:-1])}}[layout]
+    moved = (*raw[-1:], *raw[:-1])
+    first = {{"no_channels": (1, *raw), "channels_first": raw, "channels_last": moved, "features": raw}}[layout]
     if shape == raw and layout == "no_channels":
         return x[:, None]
     if shape == raw and layout == "channels_last":

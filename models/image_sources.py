@@ -5,13 +5,14 @@
 torch is used only where a torch object is handed over; pyarrow only where a folder of Hugging Face tables is.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, PlaitError
+from ..user_objects import first_line
 from .example_parts import (
     TESTS,
     TRAIN,
@@ -107,7 +108,7 @@ def _part(source: Any, where: str) -> Examples:
     if isinstance(source, str | Path):
         raise DataError(where, str(source), "examples; a folder or a file is the whole of `data`")
     rows, batched = _rows_of(source, where)
-    return stacked(rows, where, batched=batched, classes=_class_names(source))
+    return stacked(_guarded(rows, where), where, batched=batched, classes=_class_names(source))
 
 
 def _rows_of(source: Any, where: str) -> tuple[Iterable[Any], bool]:
@@ -121,6 +122,16 @@ def _rows_of(source: Any, where: str) -> tuple[Iterable[Any], bool]:
     if hasattr(source, "__iter__") and not isinstance(source, str | bytes | Mapping | set):
         return source, False
     raise DataError(where, type(source).__name__, EXPECTED)
+
+
+def _guarded(rows: Iterable[Any], where: str) -> Iterator[Any]:
+    """Yield what a dataset or loader yields; what its own code raises becomes one line."""
+    try:
+        yield from rows
+    except PlaitError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        raise DataError(where, first_line(error), "examples with their labels, all of one shape") from error
 
 
 def _own_batches(loader: Any) -> bool:
@@ -143,7 +154,12 @@ def _ordered(loader: Any) -> Iterable[Any]:
 def _check_constant(dataset: Any, where: str) -> None:
     """Raise where an example is another at a second look: a run on such examples could not be repeated."""
     for at in range(min(3, len(dataset))):
-        one, other = (pair_of(dataset[at], f"{where}[{at}]")[0] for _ in range(2))
+        try:
+            rows = [dataset[at], dataset[at]]
+        except Exception as error:  # the user's code may raise anything
+            expected = "an example and its label at each whole number below its length"
+            raise DataError(f"{where}[{at}]", first_line(error), expected) from error
+        one, other = (pair_of(row, f"{where}[{at}]")[0] for row in rows)
         if not np.array_equal(array_of(one, where), array_of(other, where), equal_nan=_floats(array_of(one, where))):
             expected = "the same example at each look: hand the dataset over without augmentation"
             raise DataError(f"{where}[{at}]", "another example at a second look", expected)

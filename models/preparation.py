@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from ..errors import DataError, SpecError
 
 Array: TypeAlias = np.ndarray[Any, Any]
-Layout: TypeAlias = Literal["channels_first", "channels_last", "no_channels"]
-LAYOUTS: tuple[Layout, ...] = ("channels_first", "channels_last", "no_channels")
+Layout: TypeAlias = Literal["channels_first", "channels_last", "no_channels", "features"]
+LAYOUTS: tuple[Layout, ...] = ("channels_first", "channels_last", "no_channels", "features")
 
 FEW = (1, 2, 3, 4)
 """How many channels an image may have for its layout to be recognised: grey, with alpha, colour, colour with alpha."""
@@ -66,7 +66,8 @@ class Preparation:
 
     Attributes:
         shape: Of one raw example.
-        layout: Where its channels are; `no_channels` where it has no axis for them: they become one channel.
+        layout: Where its channels are; `no_channels` where it has no axis for them: they become one channel;
+            `features` where it is a row of numbers that stays one.
         bytes: Whether raw examples are bytes (uint8).
         scale: What raw numbers are divided by.
         size: Side that images are averaged down to; None: as they are.
@@ -122,6 +123,7 @@ class Preparation:
             "no_channels": (1, *self.shape),
             "channels_first": self.shape,
             "channels_last": (self.shape[-1], *self.shape[:-1]),
+            "features": self.shape,
         }[self.layout]
         return first if size is None else (first[0], size, size)
 
@@ -229,6 +231,7 @@ class Preparation:
 
 _LAYOUT_SAID = {
     "no_channels": "no axis of channels", "channels_first": "channels first", "channels_last": "channels last",
+    "features": "features",
 }  # fmt: skip
 
 
@@ -248,8 +251,8 @@ def layout_of(shape: tuple[int, ...], where: str, given: Layout | None = None) -
     """
     axes = len(shape)
     if axes == 1:
-        return "no_channels"
-    if given == "no_channels" and axes == 3:
+        return "features" if given == "features" else "no_channels"
+    if given == "features" or (given == "no_channels" and axes == 3):
         raise DataError(f"{where}: layout", given, f"channels_first or channels_last of examples of shape {shape}")
     if given is not None:
         return given

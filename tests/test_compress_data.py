@@ -131,6 +131,27 @@ def test_classes_that_do_not_occur_are_outputs_where_they_are_counted(tmp_path):
     assert (run.data.classes, run.teacher.classes) == (6, 6)
 
 
+@pytest.mark.parametrize("settings", [{}, {"normalisation": "data"}, {"normalisation": "0.5/0.5"}])
+def test_a_module_of_features_meets_rows_as_they_are(settings, tmp_path):
+    draw = np.random.default_rng(0)
+    x, y = draw.random((200, 12), np.float32), np.arange(200) % 4
+    x[np.arange(200), y] += 1
+    net = torch.nn.Sequential(torch.nn.Linear(12, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4))
+    rows = load_images((x, y), layout="features", **{"normalisation": "none", **settings})
+    optimiser = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(150):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(net(torch.tensor(rows.fit_x)), torch.tensor(rows.fit_y)).backward()
+        optimiser.step()
+    run, _, figures = settled(tmp_path, net, (x, y), **settings)
+    assert run.data.digest == rows.digest or np.allclose(run.data.fit_x, rows.fit_x, atol=1e-5)
+    with torch.no_grad():
+        right = (net(torch.tensor(rows.test_x)).argmax(1).numpy() == rows.test_y).mean()
+    assert figures["test"]["mean"] == pytest.approx(right, abs=1e-4)
+    again, _, same = settled(tmp_path / "again", str(tmp_path / "teacher"), (x, y))
+    assert (again.data.input, same["test"]) == ((12,), figures["test"])
+
+
 def test_a_preparation_of_other_examples_is_not_exported(tmp_path):
     net = from_module(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4)), torch.zeros(1, 1, 8, 8))
     wrong = Preparation((4, 4), "no_channels").to_json()

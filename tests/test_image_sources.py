@@ -4,6 +4,7 @@ import json
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -32,6 +33,24 @@ class Mappings(Dataset):
 class Stream(IterableDataset):
     def __iter__(self):
         return iter(zip(TX, TY, strict=True))
+
+
+class Broken(Dataset):
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, at):
+        if at > 9:
+            raise OSError("image 10 is\nnot there")
+        return TX[at], TY[at]
+
+
+class Uneven(Dataset):
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, at):
+        return TX[at, :, : 4 + at % 2], TY[at]
 
 
 class Augmented(Dataset):
@@ -92,6 +111,9 @@ NONE = {
     "no label": TensorDataset(TX), "three": (X, Y, X), "a tensor": torch.zeros(3, 4), "empty": [], "texts": ("a", "b"),
     "an example that is another": [(X[0], 0), (X[1], 1), (X[2, 0], 1)], "augmented": Augmented(),
     "a loader of augmented": DataLoader(Augmented(), 4, shuffle=True), "an example without a label": (X, None),
+    "a broken dataset": Broken(), "a loader of one": DataLoader(Broken(), 7),
+    "a table": pd.DataFrame({"x": [1], "y": [2]}),
+    "shapes": Uneven(), "a loader of shapes": DataLoader(Uneven(), 7),
     "two examples": [{"image": X[0], "img": X[0], "label": 1}] * 9,
 }  # fmt: skip
 

@@ -19,6 +19,7 @@ from plait.orchestrator.recipes.compress import Compress
 def forms(draw):
     """Draw raw examples, and how they are to be prepared."""
     axes, size = draw(st.integers(1, 3)), None
+    flat = draw(st.sampled_from(["no_channels", "features"]))
     layout = (
         None
         if axes == 1
@@ -40,7 +41,7 @@ def forms(draw):
             draw(st.sampled_from(["f4", "f8", "f2"]))
         )
     scale = draw(st.sampled_from([None, None, 1.0, 16.0]))
-    how = Preparation.of(x, "x", layout=layout, scale=scale, size=size)
+    how = Preparation.of(x, "x", layout=layout or flat, scale=scale, size=size)
     channels = how.input[0]
     own = Statistics(mean=[0.1 * at for at in range(channels)], std=[1 + at for at in range(channels)])
     return x, how.normalised_by(how.scaled(x), draw(st.sampled_from(["data", "none", own])))

@@ -52,6 +52,7 @@ from .compress_spec import CompressSpec
 from .compress_summary import summarise
 from .compress_target import Target
 from .compress_teacher import (
+    as_features,
     kept_student,
     latencies,
     module_of,
@@ -110,7 +111,8 @@ class Compress(MethodRun):
         """The examples, split and normalised."""
         if isinstance(self._source, ImageData):
             return checked_given(self._source, self.spec)
-        return loaded(self.spec, self._source, module=self._module is not None)
+        data = loaded(self.spec, self._source, module=self._module is not None)
+        return data if self._module is None or self.spec.layout else as_features(self._module, data, self.spec)
 
     @cached_property
     def teacher(self) -> Architecture:

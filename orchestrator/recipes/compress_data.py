@@ -49,16 +49,17 @@ def loaded(spec: CompressSpec, source: Any, *, module: bool) -> ImageData:
     if names_object(source):
         source = object_of(source, "compress.data")
     normalisation: Normalisation = "none" if module else "data"
-    size, scale = spec.size, spec.scale
+    size, scale, layout = spec.size, spec.scale, spec.layout
     how = None if module or not is_export(spec.teacher) else preparation_of(spec.teacher)
     if how is not None:
         normalisation = _normalisation_of(how)
     if isinstance(how, Preparation):
         usual = how.scale == (BYTE if how.bytes else 1.0)  # then the array's own type decides
         size, scale = size or how.size, scale or (None if usual else how.scale)
+        layout = layout or ("features" if how.layout == "features" else None)
     return load_images(
         source, size, spec.train, spec.validation, spec.seed, spec.classes,
-        normalisation=spec.normalisation or normalisation, layout=spec.layout, scale=scale,
+        normalisation=spec.normalisation or normalisation, layout=layout, scale=scale,
     )  # fmt: skip
 
 

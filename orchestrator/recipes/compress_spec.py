@@ -45,7 +45,7 @@ class CompressSpec(BaseModel):
     none for a module, what an exported network was trained with, data for a network that is trained here."""
     layout: Layout | None = None
     """Where the channels of an example are, where its shape leaves that open: channels_first, channels_last, or
-    no_channels for grey images [height, width]."""
+    no_channels for grey images [height, width], features for rows of numbers that stay rows."""
     scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """What raw numbers are divided by; default: bytes by 255, other numbers by 1."""
     classes: int | None = Field(default=None, ge=2)

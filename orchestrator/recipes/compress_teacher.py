@@ -19,11 +19,11 @@ from ...models.distill import (
     train_teacher,
 )
 from ...models.export import export, load_export
-from ...models.images import ImageData, array_digest
+from ...models.images import Array, ImageData, array_digest, image_data
 from ...models.latency import LatencyTable, milliseconds
 from ...models.network import Network, build, state_of
 from ...models.students import StudentSetup, StudentTrainer
-from ...models.tracing import from_module
+from ...models.tracing import UnreadableModel, from_module
 from ...models.zoo import NAMES, named
 from ...records import EventSink, digest, seed_of
 from ...user_objects import FORM
@@ -49,6 +49,35 @@ def teacher_architecture(teacher: Any, data: ImageData) -> Architecture:
         return named(_known(teacher), data.input, data.classes)
     check_labels(teacher, data)
     return load_export(Path(teacher)).arch
+
+
+def as_features(module: Any, data: ImageData, spec: CompressSpec) -> ImageData:
+    """Return rows of numbers without an axis of channels, where a module takes them so and in no other way."""
+    how = data.preparation
+    if how is None or len(how.shape) != 1 or _reads(module, data):
+        return data
+    how = replace(how, layout="features")
+    if spec.normalisation == "data":  # of each feature, in place of the one channel
+        how = how.normalised_by(_rows(data, data.fit_x), "data")
+    parts = [how.normalise(_rows(data, x)) for x in (data.fit_x, data.validation_x, data.test_x)]
+    ys = (data.fit_y, data.validation_y, data.test_y)
+    fit, validation, test = zip(parts, ys, strict=True)
+    rows = replace(image_data(fit, validation, test, data.classes), preparation=how, names=data.names)
+    return rows if _reads(module, rows) else data
+
+
+def _rows(data: ImageData, x: Array) -> Array:
+    """Return examples [count, 1, length] as [count, length], before they were normalised."""
+    assert data.preparation is not None
+    return data.preparation.undone(x)[:, 0]
+
+
+def _reads(module: Any, data: ImageData) -> bool:
+    try:
+        _read(module, data)
+    except UnreadableModel:
+        return False
+    return True
 
 
 def module_of(teacher: Any) -> Any:

@@ -1,5 +1,7 @@
 """Compression takes networks and data as users have them, and hands back what is best."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from plait.orchestrator.recipes.compress_phases import Problem, search_strands
 from plait.orchestrator.recipes.compress_spec import CompressSpec
 from plait.orchestrator.recipes.compress_teacher import settled_teacher
 from plait.search.network_space import NetworkSpace
+from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -237,3 +240,6 @@ def test_a_budget_that_ends_the_search_leaves_the_best_so_far(ray_cluster, tmp_p
     assert result.summary["chosen"]["test"]["mean"] == pytest.approx(right, abs=1e-4)
     assert result.architecture.params <= result.summary["target"]["limit"]
     assert "No rival ran" not in result.statement
+    told = Console(file=io.StringIO(), width=200)
+    result.show(told)
+    assert "No rival ran" not in told.file.getvalue()
