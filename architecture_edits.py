@@ -234,12 +234,18 @@ def _alive(arch: Architecture, at: int, fork: int, stands: Mapping[int, int]) ->
     before, op = arch.sources[at], arch.layers[at].op
     if op in ("add", "cat"):
         left = [source for source in before if source == fork or stands[source] != stands[fork]]
+        if op == "cat":  # a branch whose last channels nothing makes any more would put what it read in their place
+            left = [source for source in left if _channels(arch, source) == _channels(arch, stands[source])]
         return tuple(stands[source] for source in left or [fork])
     if op == "mul":  # a product without its gate is the map; one that was a square stays one
         firsts: dict[int, int] = {}
         left = [source for source in before if firsts.setdefault(stands[source], source) == source]
         return tuple(stands[source] for source in left)
     return tuple(stands[source] for source in before)
+
+
+def _channels(arch: Architecture, at: int) -> int:
+    return (arch.shapes[at] if at >= 0 else arch.input)[0]
 
 
 def _forks(arch: Architecture) -> list[int]:

@@ -132,10 +132,12 @@ def _compare(module: nn.Module, network: Network) -> None:
             raise UnreadableModel(name, got, "a forward that takes any batch") from error
         got = network.eval()(x)
         network.train()
+        if not expected.isfinite().all():
+            raise UnreadableModel(name, "outputs that are not finite on random inputs", "numbers to compare with")
         # Of outputs that hardly depend on the input, what they vary by counts.
         varying = float((expected - expected.mean(0)).abs().max()) if batch > 1 else float(expected.abs().max())
         close = max(CLOSE * varying, NOISE * float(expected.abs().max()))
-        if got.shape != expected.shape or not torch.allclose(got, expected, rtol=0, atol=close, equal_nan=True):
+        if got.shape != expected.shape or not torch.allclose(got, expected, rtol=0, atol=close):
             far = float((got - expected).abs().max()) if got.shape == expected.shape else float("nan")
             raise UnreadableModel(
                 name, f"read as layers, its outputs differ by {far:.2g}", "a module that its calls describe"

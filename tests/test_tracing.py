@@ -7,8 +7,11 @@ import random
 import pytest
 import torch
 import torch.nn.functional as F
-from plait.models.network import state_of
+from plait.architecture_edits import cleaned
+from plait.models.export_source import source_of
+from plait.models.network import build, state_of, tensors, with_state
 from plait.models.tracing import UnreadableModel, from_module
+from plait.search.network_space import NetworkSpace
 from torch import nn
 
 
@@ -386,3 +389,149 @@ class Parallel(nn.Module):
 
 def test_parallel_branches_are_no_residual_block():
     assert not any(layer.block for layer in read(Parallel(), 3, 4, 4).layers)
+
+
+class Twice(nn.Module):
+    """Sums and norms that a clean-up would take for what is left of something removed."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn1, self.bn2 = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        x = F.relu(self.bn2(self.bn1(self.conv(x))))
+        x = x + x
+        x = x + F.relu(x)
+        return (F.hardswish(x) - 2 * x).mean((2, 3))
+
+
+def test_the_clean_up_leaves_what_a_module_computes():
+    module = settled(Twice(), None)
+    network = from_module(module, torch.zeros(1, 3, 6, 6)).eval()
+    arch = cleaned(network.arch)
+    assert sum(layer.op == "norm" for layer in arch.layers) == 2
+    state, x = state_of(network), torch.randn(4, 3, 6, 6)
+    again = with_state(arch, {name: state[name] for name in tensors(build(arch, 0))}).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(again(x), module.eval()(x))
+
+
+class Aliased(nn.Module):
+    """Changes a part of a tensor in place, and then reads the whole."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        x = self.fc(x)
+        x[:, :2].mul_(3)
+        return x + x.view(-1, 4).relu_()
+
+
+class Written(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("last", torch.zeros(2, 4))
+
+    def forward(self, x):
+        self.last[: len(x)].copy_(x[:2])
+        return x * self.last.sum()
+
+
+class Fixed(nn.Module):
+    """Takes batches of two alone."""
+
+    def forward(self, x):
+        return x.view(2, 12)
+
+
+class Weighted(nn.Module):
+    """Its weight is computed of two parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.gain = nn.Parameter(torch.ones(2, 4)), nn.Parameter(torch.ones(2, 1))
+
+    def forward(self, x):
+        return F.linear(x, self.weight * self.gain)
+
+
+class Endless(nn.Module):
+    def forward(self, x):
+        return torch.relu(x) * 3e38 * 3e38
+
+
+@pytest.mark.parametrize(
+    ("module", "example", "line"),
+    [
+        (Aliased(), torch.zeros(1, 4), "changed in place under another name"),
+        (Written(), torch.zeros(1, 4), "copy (copy: writes what depends on the input into a constant)"),
+        (Fixed(), torch.zeros(1, 3, 2, 2), "it runs on two examples and not on 3"),
+        (Weighted(), torch.zeros(1, 4), "linear (linear: its weight is computed from weight and gain)"),
+        (Endless(), torch.zeros(1, 4), "outputs that are not finite on random inputs"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_what_a_run_alone_would_get_wrong_is_refused(module, example, line):
+    with pytest.raises(UnreadableModel) as caught:
+        from_module(module, example)
+    assert line in str(caught.value)
+
+
+class Hooked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.fc.register_forward_hook(lambda module, given, made: made * 2)
+
+    def forward(self, x):
+        return self.fc(x)
+
+
+def test_what_hooks_compute_is_read():
+    assert [layer.op for layer in read(Hooked(), 4).layers] == ["linear", "scale"]
+
+
+class DenselyJoined(nn.Module):
+    """Each layer reads all before it."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(6 + 4 * at) for at in range(5))
+        self.convs = nn.ModuleList(nn.Conv2d(6 + 4 * at, 4, 3, padding=1) for at in range(5))
+        self.fc = nn.Linear(26, 3)
+
+    def forward(self, x):
+        parts = [self.stem(x)]
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            parts.append(conv(F.relu(norm(torch.cat(parts, 1)))))
+        return self.fc(torch.cat(parts, 1).mean((2, 3)))
+
+
+def test_a_layer_dropped_from_a_concatenation_adds_nothing_to_it():
+    space = NetworkSpace(read(DenselyJoined(), 3, 8, 8))
+    assert len(space.units) > 3
+    for at in range(len(space.units)):
+        keep = [other != at for other in range(len(space.units))]
+        smaller = space.apply(keep, [1.0] * len(space.groups))
+        assert smaller.params < space.teacher.params
+        assert smaller.classes == 3
+
+
+def test_constants_are_exported():
+    module = nn.Sequential(Halves(), nn.MaxPool2d(3, 2, ceil_mode=True), nn.LeakyReLU(0.2), nn.Flatten())
+    network = from_module(module, torch.zeros(1, 4, 6, 6)).eval()
+    assert {"shift", "scale", "part", "shuffle", "pad"} <= {layer.op for layer in network.arch.layers}
+    code = {"__file__": "model.py", "__name__": "model"}
+    exec(source_of(network.arch), code)
+    x = torch.randn(3, 4, 6, 6)
+    assert torch.equal(code["Network"]().eval()(x), network(x))
+
+
+class Halves(nn.Module):
+    def forward(self, x):
+        x = (x - torch.tensor([1.0, 2.0, 3.0, 4.0]).view(-1, 1, 1)) / 4
+        one, other = F.channel_shuffle(x, 2).chunk(2, 1)
+        return F.pad(torch.cat([one, F.gelu(other, approximate="tanh")], 1), (0, 1, 2, 0))
