@@ -30,6 +30,16 @@ HOSTILE = {
 }
 
 
+def passed_through(inside):
+    """Let programs that are nobody pass through the test's own folders: those below the temporary folder."""
+    above = Path(tempfile.gettempdir())
+    for place in (inside, *inside.parents):
+        if not place.is_relative_to(above) or place == above:
+            break
+        if place.stat().st_uid == os.geteuid():
+            place.chmod(place.stat().st_mode | 0o711)
+
+
 @pytest.fixture
 def places(tmp_path, monkeypatch):
     """A temporary folder of the test's own, with the mode of /tmp, and a folder outside that nothing may touch."""
@@ -37,11 +47,7 @@ def places(tmp_path, monkeypatch):
     for place in (shared, outside):
         place.mkdir()
     (outside / "kept").write_text("kept")
-    for place in (tmp_path, *tmp_path.parents):
-        if place.stat().st_uid == os.geteuid() and place != Path("/"):
-            place.chmod(place.stat().st_mode | 0o711)
-        if place == Path(tempfile.gettempdir()):
-            break
+    passed_through(tmp_path)
     shared.chmod(0o1777)
     outside.chmod(0o755)
     monkeypatch.setattr(tempfile, "tempdir", str(shared))
@@ -103,9 +109,7 @@ def test_an_agent_that_reads_the_answers_out_of_the_run_folder_has_none_right(pl
     (tmp_path / "team.yaml").write_text(yaml.safe_dump({"layers": [layer], "answer": schema}))
     rows = [{"question": f"Case {n}: how many?", "kind": "number", "gold": 7000 + n} for n in range(3)]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for place in (tmp_path, *tmp_path.parents):  # where programs are nobody, the folders above must let them pass
-        if place.stat().st_uid == os.geteuid() and place != Path("/"):
-            place.chmod(place.stat().st_mode | 0o711)
+    passed_through(tmp_path)
 
     def reply(index, body):
         case = re.search(r"Case (\d+)", json.dumps(body))[1]
