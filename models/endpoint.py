@@ -119,7 +119,7 @@ class EndpointChat:
         self._price = price
         chosen = self.options.token_field
         first = chosen or ("max_completion_tokens" if self._host.endswith(_NEW_LIMITS) else "max_tokens")
-        fixed: set[str] = {chosen} if chosen else set()
+        fixed = {*self.options.extra} | ({chosen} if chosen else set())
         fixed |= {"temperature"} if self.options.temperature is not None else set()
         self.fitting = Fitting(first, frozenset(fixed))
         self.continuation: Continuation | None = None
@@ -262,7 +262,7 @@ class EndpointChat:
                 if more:
                     first, tried = first or failure, tried | more
                     continue
-                if failure.reason == "BadRequest" and first is not None:
+                if failure.reason == "BadRequest" and first is not None and self.fitting.speaks_of(failure, tried):
                     raise first from None  # it was no matter of these fields
                 raise
             if tried:
@@ -358,10 +358,12 @@ def _checked(base_url: str) -> str:
     try:
         parts = urlsplit(base_url.strip())
         host, port = parts.hostname, parts.port
+        (host or "").encode("idna")  # what no name server could be asked for
     except ValueError:
         parts, host, port = urlsplit(""), None, None
     if parts.scheme not in {"http", "https"} or not host:
-        raise SpecError("endpoint base_url", base_url, "an address such as http://127.0.0.1:8000/v1")
+        shown = base_url.rpartition("@")[2]  # without credentials
+        raise SpecError("endpoint base_url", shown, "an address such as http://127.0.0.1:8000/v1")
     netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
     plain = urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
     if parts.username or parts.password or parts.query or parts.fragment:

@@ -4,6 +4,7 @@
 402, 429 insufficient_quota                   BudgetReached  the account is empty: waiting does not fill it
 429                                           RateLimited    with the seconds that the server asks for
 413, 400 that speaks of the context's length  TooLong
+400 of a limit that thinking used up          Truncated
 400 of a content filter                       Refused
 400 that speaks of log-probabilities          Unsupported
 408                                           Timeout
@@ -19,9 +20,11 @@ import time
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from .chat import CallFailed, Reason
 from .completions import error_message
+from .redaction import redact
 
 _TOO_LONG = re.compile(
     r"context[_ ](?:length|window|size)|max_model_len|too (?:long|many tokens)|reduce the length|"
@@ -30,6 +33,7 @@ _TOO_LONG = re.compile(
 )
 _FILTERED = re.compile(r"content[_ ](?:filter|policy|management)|moderation|safety system", re.IGNORECASE)
 _NO_LOGPROBS = re.compile(r"log_?prob", re.IGNORECASE)
+_OUTPUT_LIMIT = re.compile(r"(?:output|token) limit was reached", re.IGNORECASE)  # OpenAI, of a thought without end
 _NO_QUOTA = re.compile(r"insufficient[_ ](?:quota|balance|funds|credits)|billing_hard_limit", re.IGNORECASE)
 
 _REFUSED = re.compile(r"Errno 111|Connect(?:ion)? (?:call failed|refused)", re.IGNORECASE)
@@ -40,6 +44,13 @@ _BROKEN: dict[type[BaseException], str] = {
     ConnectionResetError: "the connection was reset before a whole answer",
     BrokenPipeError: "the connection was closed before a whole answer",
 }
+_PROTOCOL = {
+    r"bad status line|expected http/|bad http": "what answers there does not speak HTTP: is it an https:// address?",
+    r"server disconnected|without sending": "the connection was closed before an answer",
+    r"not enough data|payload is not completed|incomplete": "the connection was closed before a whole answer",
+    r"decompress|content-encoding": "the answer's compression cannot be read",
+}
+"""What clients say of a broken answer, and what it means."""
 
 _BY_STATUS: dict[int, Reason] = {
     401: "Unauthorized",
@@ -70,6 +81,8 @@ def from_status(where: str, status: int, headers: Mapping[str, str], body: Any, 
         reason = "BudgetReached"
     elif reason == "BadRequest" and _TOO_LONG.search(words):
         reason = "TooLong"
+    elif reason == "BadRequest" and _OUTPUT_LIMIT.search(words):
+        reason = "Truncated"
     elif reason == "BadRequest" and _FILTERED.search(words):
         reason = "Refused"
     elif reason == "BadRequest" and _NO_LOGPROBS.search(words):
@@ -78,7 +91,19 @@ def from_status(where: str, status: int, headers: Mapping[str, str], body: Any, 
         key = f"the key in {key_from} was refused" if key_from else "it wants a key, and none is set"
         return CallFailed(reason, f"{where}: {key} (HTTP {status})")
     after = retry_after(headers) if reason in {"RateLimited", "ServerError"} else None
-    return CallFailed(reason, f"{where}: HTTP {status}: {error_message(body)}{_parameter(body)}", after)
+    said = f"{error_message(body)}{_parameter(body)}{_address_hint(status, headers, body)}"
+    return CallFailed(reason, f"{where}: HTTP {status}: {said.strip()}", after)
+
+
+def _address_hint(status: int, headers: Mapping[str, str], body: Any) -> str:
+    """Return what a user may do where another address would answer; "" where it does not look so."""
+    if 300 <= status < 400:
+        parts = urlsplit(headers.get("location", ""))
+        place = redact(urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")))[:200]
+        return f"it has moved to {place}; name that address" if place else "it has moved, and does not say where"
+    if status == 404 and "model" not in error_message(body).lower():
+        return " (nothing there answers chat completions: most addresses end with /v1)"
+    return ""
 
 
 def from_body(where: str, body: Mapping[str, Any], headers: Mapping[str, str], key_from: str) -> CallFailed | None:
@@ -110,9 +135,13 @@ def _plainly(chain: Sequence[BaseException]) -> str:
             return text
     if _REFUSED.search(words):  # several addresses of one host are told in one error without a class of its own
         return _BROKEN[ConnectionRefusedError]
-    known = next((cause for cause in chain if isinstance(cause, ssl.SSLError)), None)
-    if known is not None:
-        return f"TLS failed ({error_message(known.reason or str(known))}): is it an http:// address?"
+    known = [cause for cause in chain if isinstance(cause, ssl.SSLError)]
+    if known:  # aiohttp's has the class alone, and none of its fields
+        reason = next((name for cause in known if (name := getattr(cause, "reason", None))), None)
+        return f"TLS failed ({error_message(str(reason or known[-1]))}): is it an http:// address?"
+    for pattern, text in _PROTOCOL.items():
+        if re.search(pattern, words, re.IGNORECASE):
+            return text
     if any(isinstance(cause, TimeoutError) for cause in chain):
         return "no connection in time"
     system = next((cause for cause in chain if isinstance(cause, OSError) and cause.strerror), None)

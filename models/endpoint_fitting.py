@@ -24,6 +24,18 @@ LOSSES = {
 }
 """What is left out where it is refused, in the order that decides nothing, and what is lost by it."""
 
+_NAMES = {
+    "temperature": r"\btemperature\b",
+    "seed": r"\bseed\b",
+    "top_p": r"\btop[_ -]?p\b",
+    "stop": r"\bstop(?:[_ -]?(?:sequences?|words?|texts?))?\b",
+    "response_format": r"\bresponse[_ -]?format\b|\b(?:json[_ -]?)?schema\b|\bstructured[_ -]?outputs?\b|\bguided[_ -]",
+    "max_tokens": r"\bmax[_ -]?tokens\b",
+    "max_completion_tokens": r"\bmax[_ -]?completion[_ -]?tokens\b",
+}
+_NAMED = {name: re.compile(spelling, re.IGNORECASE) for name, spelling in _NAMES.items()}
+"""How servers spell these fields in their refusals."""
+
 MOST = 6
 """Requests in a row that one call may take to be fitted."""
 
@@ -62,13 +74,18 @@ class Fitting:
         """Return the fields of `body` that a failure names as refused and that may be left out; none: it stands."""
         if failure.reason not in {"BadRequest", "Unsupported"}:
             return frozenset()
-        words = {*re.findall(r"[A-Za-z]\w*", failure.detail)}
+        words = _named_in(failure)
         found = {name for name in LOSSES if name in body and name in words and name not in self.fixed}
         limit = next((name for name in LIMITS if name in body and name in words), None)
         other_was_tried = any(name in tried for name in LIMITS)
         if limit is not None and limit not in self.fixed and not other_was_tried:
             found.add(limit)
         return frozenset(found)
+
+    def speaks_of(self, failure: CallFailed, tried: frozenset[str]) -> bool:
+        """Whether a failure names what `tried` was sent or left out, so that an earlier refusal says more."""
+        limits = {*LIMITS} if tried & {*LIMITS} else set()
+        return bool(_named_in(failure) & (tried | limits))
 
     def learn(self, refused: frozenset[str], where: str) -> None:
         """Remember what a request was taken without."""
@@ -78,6 +95,12 @@ class Fitting:
                 self.refused[name] = f"{where} takes no {name}: {self.limit} is sent in its place"
             else:
                 self.refused[name] = f"{where} {LOSSES[name]}"
+
+
+def _named_in(failure: CallFailed) -> frozenset[str]:
+    """Return the fields that a server's words name; the endpoint's own name before them may hold such a word."""
+    words = failure.detail.partition(": HTTP ")[2] or failure.detail
+    return frozenset(name for name, spelling in _NAMED.items() if spelling.search(words))
 
 
 __all__ = ["LIMITS", "LOSSES", "MOST", "Fitting"]

@@ -26,6 +26,13 @@ _OURS = {
 }  # fmt: skip
 """Fields of a body that `extra` may not hold, and what sets them."""
 _SECRET = re.compile(r"auth|key|token|secret|cookie|credential|password|signature", re.IGNORECASE)
+_KEY = re.compile(
+    r"(?:bearer|basic|token)\s|(?:sk|pk|rk|pc|gsk|xai|hf|ghp|glpat)[-_][-_A-Za-z0-9]{12,}|(?:AIza|eyJ)[-_A-Za-z0-9]{16,}",
+    re.IGNORECASE,
+)
+"""How keys and tokens of providers begin."""
+_RANDOM = re.compile(r"(?=\S*[A-Za-z])(?=\S*[0-9])[A-Za-z0-9+/=]{24,}")
+"""A long text without a word in it."""
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -83,9 +90,11 @@ class EndpointOptions(BaseModel):
             if name in _OURS:
                 raise ValueError(f"{name} is none of it: set by {_OURS[name]}")
         try:
-            canonical(extra)
+            written = canonical(extra)
         except (TypeError, ValueError) as error:
             raise ValueError(f"values that JSON has: {error}") from None
+        if any(_KEY.match(text) for text in re.findall(r'"([^"\\]*)', str(written))):
+            raise ValueError("a field that is a key by its looks: secrets go into headers, by $NAME")
         return extra
 
     @field_validator("headers")
@@ -95,7 +104,7 @@ class EndpointOptions(BaseModel):
             if not _HEADER.fullmatch(name):
                 raise ValueError(f"{name!r}: the name of a header")
             if variable_of(value) is None:
-                if _SECRET.search(name) or value.lower().startswith(("bearer ", "basic ")):
+                if _SECRET.search(name) or _KEY.match(value.strip()) or _RANDOM.fullmatch(value.strip()):
                     raise ValueError(f"{name}: a secret is not written here; $NAME names its environment variable")
                 if not (value.isascii() and value.isprintable()):
                     raise ValueError(f"{name}: printable ASCII text, or $NAME of an environment variable")

@@ -9,7 +9,7 @@ from plait.errors import SpecError
 from plait.models.chat import CallFailed, Sampling
 from plait.models.endpoint import EndpointChat
 from plait.models.endpoint_options import EndpointOptions
-from plait.orchestrator.recipes.judge_models import check_endpoints, options_of
+from plait.orchestrator.recipes.judge_models import check_endpoints, named, options_of
 from plait.orchestrator.recipes.judge_spec import JudgeSpec
 from plait.orchestrator.recipes.team_spec import TeamTrainSpec
 from plait.orchestrator.spec import assignments, validated
@@ -48,6 +48,21 @@ class TestRequests:
         with pytest.raises(CallFailed) as caught:
             sent(script=script, temperature=0.5)
         assert caught.value.reason == "BadRequest"
+
+    @pytest.mark.parametrize("name", ["seed", "top_p", "response_format", "reasoning_effort"])
+    def test_a_field_of_the_users_that_is_refused_is_not_dropped(self, name):
+        script = [fault.status(400, f"Unsupported parameter: '{name}'"), fault.text("4")]
+        with pytest.raises(CallFailed, match=name) as caught:
+            sent(Sampling(seed=1), script=script, extra={name: "low"})
+        assert caught.value.reason == "BadRequest"
+
+    def test_a_field_of_the_users_is_named_also_where_one_of_ours_was_refused_first(self):
+        def script(index, request):
+            name = "temperature" if "temperature" in request else "reasoning_effort"
+            return fault.status(400, f"Unsupported parameter: '{name}'")
+
+        with pytest.raises(CallFailed, match="reasoning_effort"):
+            sent(script=script, extra={"reasoning_effort": "low"})
 
     def test_the_limit_has_the_name_that_was_chosen_and_keeps_it(self):
         request = sent(Sampling(max_tokens=9), token_field="max_completion_tokens")
@@ -121,6 +136,7 @@ class TestValues:
             ({"key_variable": "sk-0123456789"}, "environment variable, not a key"),
             ({"api_version": "a&b=c"}, "a version such as"),
             ({"colour": "red"}, "Extra inputs"),
+            ({"extra": {"account": {"id": "sk-0123456789abcdef"}}}, "a key by its looks"),
         ],
     )
     def test_what_cannot_be_is_refused_in_a_line(self, options, words):
@@ -130,8 +146,11 @@ class TestValues:
 
     @pytest.mark.parametrize(
         "headers",
-        [{"Authorization": "planted-secret"}, {"x-api-key": "planted-secret"}, {"X-Note": "Bearer planted-secret"}],
-    )
+        [
+            {"Authorization": "planted-secret"}, {"x-api-key": "planted-secret"}, {"X-Note": "Bearer planted-secret"},
+            {"X-Note": "sk-planted-secret"}, {"X-Note": "planted0123456789abcdef0123456789"},
+        ],
+    )  # fmt: skip
     def test_a_secret_that_is_written_down_is_refused_and_not_shown(self, headers):
         with pytest.raises(SpecError) as caught:
             validated(JudgeSpec, {"endpoint": {"headers": headers}}, "judge")
@@ -142,6 +161,30 @@ class TestValues:
         with pytest.raises(SpecError) as caught:
             validated(JudgeSpec, {"endpoint": {"key_variable": "planted-secret"}}, "judge")
         assert "planted" not in str(caught.value)
+
+    def test_a_published_value_is_no_secret(self):
+        assert EndpointOptions(headers={"anthropic-beta": "interleaved-thinking-2025-05-14"}).headers
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("text", "name", "url"),
+        [
+            ("openai:o3", "o3", None),
+            ("openai: o3", "o3", None),
+            ("openai:o3@https://a/v1", "o3", "https://a/v1"),
+            ("openai:@cf/meta/llama@https://a/v1", "@cf/meta/llama", "https://a/v1"),
+            ("openai:claude@20250219", "claude@20250219", None),
+        ],
+    )
+    def test_a_name_may_hold_an_at(self, text, name, url):
+        model = named(text)
+        assert (model.place, model.base_url) == (name, url)
+
+    @pytest.mark.parametrize("text", ["", " ", "openai:", "openai:x@127.0.0.1:80/v1", "openai:x@localhost"])
+    def test_an_address_without_its_scheme_is_refused(self, text):
+        with pytest.raises(SpecError):
+            named(text)
 
 
 class TestIdentity:

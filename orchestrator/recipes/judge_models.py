@@ -1,5 +1,6 @@
 """Judges' models from their names: hosts of ours, endpoints, recordings. Knows no network and no item."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
@@ -11,6 +12,7 @@ from ...records import JSON
 from ..budget import Budget
 from ..calls import CallWorker
 from ..limiter import Limiter
+from ..loops import run_blocking
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -59,6 +61,8 @@ class Named:
             from ...models.endpoint import EndpointChat
 
             facts = {"name": self.text, "base_url": EndpointChat(self.place, self.base_url).base_url}
+            if self.text.startswith("openai:@http"):  # a server's only model, whichever that is
+                facts["model"] = self.place
             return facts | ({"options": answering} if (answering := self.options.answering) else {})
         return {"name": self.text}
 
@@ -80,12 +84,13 @@ def named(
         SpecError: the text is of no known form.
         SourceError: a host's model cannot be had.
     """
+    if not text.strip():
+        raise SpecError(where, text, "the name of a model")
     kind, colon, rest = text.partition(":")
     if colon and kind == "openai":
-        name, _, url = rest.partition("@")
-        if not name:
-            raise SpecError(where, text, "openai:NAME or openai:NAME@https://host/v1")
-        return Named(text, "endpoint", name, url or None, options=options or EndpointOptions())
+        name, url = _endpoint_name(text, rest, where)
+        asked = options or EndpointOptions()
+        return Named(text, "endpoint", name or _only_model(text, url, asked, where), url, options=asked)
     if colon and kind == "replay":
         return Named(text, "replay", rest)
     from ...models.sources import NO_SUCH, ensure
@@ -93,11 +98,70 @@ def named(
     try:
         local = ensure(text, progress=progress)
     except SourceError as error:
-        if error.problem.startswith(NO_SUCH) and not colon:
-            problem = f"{error.problem}; behind an API it is openai:{text}, or openai:{text}@https://host/v1"
-            raise SourceError(text, problem) from None
+        if error.problem.startswith(NO_SUCH) and not text.startswith((".", "/", "~")):
+            raise SourceError(text, f"{error.problem}; behind an API it is {_as_endpoint(text)}") from None
         raise
     return Named(text, "host", text, local=local, dtype=dtype, device=device)
+
+
+def _endpoint_name(text: str, rest: str, where: str) -> tuple[str, str | None]:
+    """Return model and address of what follows `openai:`; a model's name may hold @ itself.
+
+    Raises:
+        SpecError: the address has no scheme, or neither is there.
+    """
+    name, at, address = rest.partition("@http")
+    if at and address.startswith(("://", "s://")):
+        return name.strip(), f"http{address}"
+    name, at, address = rest.rpartition("@")
+    if not rest.strip() or (at and name and re.search(r"[.:/]|^localhost$", address)):
+        raise SpecError(where, text, "openai:NAME or openai:NAME@https://host/v1")
+    return rest.strip(), None
+
+
+def _only_model(text: str, url: str | None, options: EndpointOptions, where: str) -> str:
+    """Return the one model that an endpoint lists.
+
+    Raises:
+        SpecError: it lists another number of them.
+        CallFailed: it cannot be asked.
+    """
+    from ...models.endpoint import EndpointChat
+
+    async def listed() -> JSON:
+        model = EndpointChat("any", url, options, timeout=30.0)
+        try:
+            return (await model.models()).get("data")
+        finally:
+            await model.close()
+
+    found = run_blocking(listed)
+    entries = found if isinstance(found, list) else []
+    names = [str(entry["id"]) for entry in entries if isinstance(entry, dict) and entry.get("id")]
+    if len(names) != 1:
+        some = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "its list of models is empty"
+        raise SpecError(where, text, f"openai:NAME@{url}, for NAME one of its models: {some}")
+    return names[0]
+
+
+_PROVIDERS = {
+    "anthropic", "azure", "bedrock", "deepseek", "gemini", "google", "groq", "litellm", "llamacpp", "lmstudio",
+    "mistral", "ollama", "openai", "openrouter", "together", "vllm", "xai",
+}  # fmt: skip
+"""What other tools write before a model's name."""
+
+
+def _as_endpoint(text: str) -> str:
+    """Return how a model behind an API would be named here, for a text that names none of ours."""
+    name = text.strip()
+    provider, colon, rest = name.partition(":")
+    if name.startswith(("http://", "https://")):
+        return f"openai:NAME@{name}"
+    if "@http" in name:
+        return f"openai:{name}"
+    if colon and rest and provider.lower() in _PROVIDERS:
+        name = rest.strip()
+    return f"openai:{name}, or openai:{name}@https://host/v1"
 
 
 class AskedEndpoints(Protocol):

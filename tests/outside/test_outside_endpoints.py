@@ -3,8 +3,10 @@
 import asyncio
 import json
 import socket
+import threading
 
 import pytest
+from plait.errors import PlaitError
 from plait.models.chat import CallFailed, Sampling
 from plait.models.endpoint import EndpointChat
 from plait.tests import fault_server as fault
@@ -49,6 +51,17 @@ REFUSALS = {
     "seed": ("seed", "Unrecognized request argument supplied: seed", 400),
     "a schema": ("response_format", "This model does not support response_format json_schema.", 400),
 }  # fmt: skip
+OTHER_WORDS = {
+    "a capital letter": ("temperature", "Temperature is not supported by this deployment.", 400),
+    "a list of pydantic's": (
+        "temperature", '[{"type":"extra_forbidden","loc":["body","temperature"],"msg":"Extra inputs"}]', 422
+    ),
+    "LiteLLM's": ("temperature", "litellm.UnsupportedParamsError: gpt-5 models don't support temperature=0.0", 400),
+    "a schema by its kind": ("response_format", "Invalid value: 'json_schema'. Supported: 'text'.", 400),
+    "stop sequences": ("stop", "stop sequences cannot be used with this model", 400),
+    "a limit in words": ("max_tokens", "Max tokens is not a known argument, use max completion tokens", 400),
+}  # fmt: skip
+REFUSALS |= OTHER_WORDS
 ALL = Sampling(max_tokens=16, seed=7, stop=("END",), schema=json.dumps({"type": "object"}))
 
 
@@ -213,3 +226,131 @@ def test_a_list_of_one_model_is_taken_whatever_its_name():
 
     with FaultServer(script) as server:
         assert asyncio.run(main(server.url)) == 2048
+
+
+def answering(*parts):
+    """A server of bytes: it reads a request, sends `parts` and closes; None in their place resets the connection."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(1 << 16)
+                for part in parts:
+                    connection.sendall(part)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listening
+
+
+def failure_at(url):
+    """Return the line of the failure of one call."""
+
+    async def main():
+        model = EndpointChat("any", url, timeout=20)
+        try:
+            await model.generate(ASK)
+        finally:
+            await model.close()
+
+    with pytest.raises(PlaitError) as caught:
+        asyncio.run(main())
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+BROKEN = {
+    "no answer": ((), "http", "the connection was closed before an answer"),
+    "half an answer": (
+        (b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{",),
+        "http", "the connection was closed before a whole answer",
+    ),
+    "another protocol": ((b"SSH-2.0-OpenSSH_9.2\r\n",), "http", "does not speak HTTP"),
+    "HTTP where TLS is asked for": (
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",), "https", "is it an http:// address?"
+    ),
+    "moved": (
+        (b"HTTP/1.1 301 Moved\r\nLocation: https://new.example/v1?key=no\r\nContent-Length: 0\r\n\r\n",),
+        "http", "it has moved to https://new.example/v1; name that address",
+    ),
+    "no such page": (
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nNot Found",), "http", "most addresses end with /v1"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.row("B: nothing listens")
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_connection_is_said_plainly(name):
+    parts, scheme, words = BROKEN[name]
+    with answering(*parts) as server:
+        line = failure_at(f"{scheme}://127.0.0.1:{server.getsockname()[1]}/v1")
+    assert words in line
+    assert "key=no" not in line
+
+
+@pytest.mark.row("B: nothing listens")
+@pytest.mark.parametrize("host", ["a" * 70 + ".com", "a..b"])
+def test_a_name_that_no_host_can_have_is_refused(host):
+    assert "an address such as" in failure_at(f"http://{host}/v1")
+
+
+@pytest.mark.row("B: reply cut inside a thought")
+def test_a_limit_that_thinking_used_up_is_truncated():
+    words = "Could not finish the message because max_tokens or model output limit was reached."
+    with pytest.raises(CallFailed) as caught:
+        asked([fault.status(400, words)])
+    assert caught.value.reason == "Truncated"
+
+
+@pytest.mark.row("B: --model gpt-4o-mini")
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("llama3.1:8b", "openai:llama3.1:8b"),
+        ("OpenAI:gpt-4o", "openai:gpt-4o"),
+        ("ollama:llama3", "openai:llama3@https://host/v1"),
+        ("gpt-4o@https://host/v1", "openai:gpt-4o@https://host/v1"),
+        ("http://localhost:8080/v1", "openai:NAME@http://localhost:8080/v1"),
+    ],
+)
+def test_other_tools_names_are_told_how_endpoints_are_named(plait, tmp_path, name, meant):
+    (tmp_path / "pairs.jsonl").write_text(
+        json.dumps({"id": "a", "query": "What is ice?", "response1": "Water.", "response2": "Steam."})
+    )
+    code, _, err = plait("judge", "run", "pairs.jsonl", "--model", name, "--out", "run", "--quiet")
+    assert code == 2
+    assert meant in err
+
+
+def listing(*names):
+    """A server that lists these models and takes any name."""
+
+    def script(index, request):
+        return fault.answer({**fault.completion("[[A]] 8 4"), "data": [{"id": name} for name in names]})
+
+    return script
+
+
+@pytest.mark.row("B: llama.cpp's server")
+@pytest.mark.parametrize(
+    ("names", "words"), [(("/models/some-file.gguf",), ""), (("one", "two"), "one, two"), ((), "empty")]
+)
+def test_a_server_of_one_model_needs_no_name(plait, tmp_path, names, words):
+    (tmp_path / "pairs.jsonl").write_text(
+        json.dumps({"id": "a", "query": "What is ice?", "response1": "Water.", "response2": "Steam."})
+    )
+    with FaultServer(listing(*names)) as server:
+        code, _, err = plait(
+            "judge", "run", "pairs.jsonl", "--model", f"openai:@{server.url}", "--network", "faireval", "--quiet",
+            "--partial-ok", "--out", "run",
+        )  # fmt: skip
+    if words:
+        assert (code, words in err) == (2, True)
+    else:
+        assert code == 0
+        assert {request["model"] for request in server.requests if "messages" in request} == {names[0]}
