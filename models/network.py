@@ -218,7 +218,8 @@ def _pool(layer: Layer, kernel: Any, stride: Any, padding: Any, network: Network
 
 
 def _act(name: str, alpha: float | None, network: Network, given: Sequence[Tensor]) -> Tensor:
-    return ACTIVATIONS[name](given[0]) if alpha is None else ACTIVATIONS[name](given[0], alpha)
+    function: Callable[..., Tensor] = ACTIVATIONS[name]
+    return function(given[0]) if alpha is None else function(given[0], alpha)
 
 
 def _arranged(layer: Layer, dims: int, network: Network, given: Sequence[Tensor]) -> Tensor:

@@ -162,7 +162,8 @@ def with_means(events: Sequence[Event]) -> list[Event]:
 
 def _mean_axes(event: Event) -> tuple[tuple[int, ...] | None, bool]:
     settings = settings_of("mean", event)
-    axes, dims = settings.get("dim"), len(event.reads[0].shape) + 1
+    dims = len(event.reads[0].shape) + 1
+    axes: Any = settings.get("dim")
     axes = (axes,) if isinstance(axes, int) else axes
     known = isinstance(axes, (tuple, list)) and settings.get("dtype") is None
     return tuple(axis % dims for axis in axes) if known else None, bool(settings.get("keepdim"))
