@@ -191,10 +191,12 @@ def test_memory_that_no_process_maps_is_not_to_be_had():
 @pytest.mark.parametrize("where", ["closed", "deep", "all closed"])
 def test_files_are_counted_wherever_they_lie(where):
     program = {
-        "closed": "import os\nos.mkdir('in')\nfor n in range(400): open(f'in/{n}', 'w').close()\nos.chmod('in', 0)",
+        "closed": "import os\nos.mkdir('in', 0o300)\n"
+                  "for n in range(400): open(f'in/{n}', 'w').close()\nos.chmod('in', 0)",
         "deep": "import os\nfor _ in range(30):\n    os.mkdir('d' * 200)\n    os.chdir('d' * 200)\n"
                 "for n in range(400): open(str(n), 'w').close()",
-        "all closed": "import os\nos.makedirs('a/b')\nfor n in range(400): open(f'a/b/{n}', 'w').close()\n"
+        "all closed": "import os\nos.makedirs('a/b')\nos.chmod('a/b', 0o300)\n"
+                      "for n in range(400): open(f'a/b/{n}', 'w').close()\n"
                       "for name in ('a/b', 'a', '.'): os.chmod(name, 0)",
     }[where]  # fmt: skip
     assert asyncio.run(Sandbox().run(f"{program}\nimport time\ntime.sleep(0.5)")).reason == "Files"
