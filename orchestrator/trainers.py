@@ -38,7 +38,7 @@ class TrainerWorker:
         """Wait until Ray has restarted the actor.
 
         Raises:
-            WorkerLost: it has not within a minute.
+            WorkerLost: it has not within three minutes.
         """
         await self._worker.revive()
 
@@ -68,7 +68,7 @@ def trainer_workers(
         kind: What an actor holds: a `StudentTrainer`, or what takes its arguments.
 
     Raises:
-        ClusterError: they are not placed within a minute.
+        ClusterError: they are not there within three minutes.
     """
     import ray
 

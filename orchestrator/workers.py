@@ -63,6 +63,9 @@ class Worker(Protocol):
         ...
 
 
+PLACING = 180.0
+"""Seconds that actors may take until they answer: on a busy machine the imports of one alone may take a minute."""
+
 DEPTH = 2
 """Batches that a worker may have, so that it never waits for the driver."""
 
@@ -160,7 +163,7 @@ class RayWorker:
         import ray
 
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PLACING):
                 while True:
                     try:
                         await self._handle.ready.remote()
@@ -182,7 +185,7 @@ def start_ray_workers(make: Callable[[], Evaluator], count: int, *, cpus: float 
     """Start `count` actors of one torch thread each; the caller ends them with `kill`.
 
     Raises:
-        ClusterError: they are not placed within a minute.
+        ClusterError: they are not there within `PLACING` seconds.
     """
     import ray
 
@@ -190,11 +193,13 @@ def start_ray_workers(make: Callable[[], Evaluator], count: int, *, cpus: float 
     actor: Any = ray.remote(EvaluatorActor)
     handles = [actor.options(num_cpus=cpus, **options).remote(make) for _ in range(count)]
     try:
-        ray.get([handle.ready.remote() for handle in handles], timeout=60)
+        ray.get([handle.ready.remote() for handle in handles], timeout=PLACING)
     except (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError) as error:
         for handle in handles:
             ray.kill(handle)
-        raise ClusterError("Ray", f"{count} actors of {cpus:g} CPUs were not placed: {first_line(error)}") from error
+        late = isinstance(error, ray.exceptions.GetTimeoutError)
+        why = f" within {PLACING:.0f} s; are so many CPUs free?" if late else f": {first_line(error)}"
+        raise ClusterError("Ray", f"{count} actors of {cpus:g} CPUs were not placed{why}") from error
     return [RayWorker(f"worker-{index}", handle) for index, handle in enumerate(handles)]
 
 
