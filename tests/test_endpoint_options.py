@@ -175,13 +175,17 @@ class TestNames:
             ("openai:o3@https://a/v1", "o3", "https://a/v1"),
             ("openai:@cf/meta/llama@https://a/v1", "@cf/meta/llama", "https://a/v1"),
             ("openai:claude@20250219", "claude@20250219", None),
+            ("openai:gemini@latest", "gemini@latest", None),
+            ("openai:@cf/meta/llama", "@cf/meta/llama", None),
         ],
     )
     def test_a_name_may_hold_an_at(self, text, name, url):
         model = named(text)
         assert (model.place, model.base_url) == (name, url)
 
-    @pytest.mark.parametrize("text", ["", " ", "openai:", "openai:x@127.0.0.1:80/v1", "openai:x@localhost"])
+    @pytest.mark.parametrize(
+        "text", ["", " ", "openai:", "openai:x@127.0.0.1:80/v1", "openai:x@localhost", "openai:x@gateway"]
+    )
     def test_an_address_without_its_scheme_is_refused(self, text):
         with pytest.raises(SpecError):
             named(text)

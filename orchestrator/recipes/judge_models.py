@@ -114,7 +114,9 @@ def _endpoint_name(text: str, rest: str, where: str) -> tuple[str, str | None]:
     if at and address.startswith(("://", "s://")):
         return name.strip(), f"http{address}"
     name, at, address = rest.rpartition("@")
-    if not rest.strip() or (at and name and re.search(r"[.:/]|^localhost$", address)):
+    # Behind an @ stands a version (claude@20250219), or an address without its scheme, whose prompts go nowhere else.
+    version = re.fullmatch(r"\d[\w-]*|latest|default", address.strip())
+    if not rest.strip() or (at and name and not version):
         raise SpecError(where, text, "openai:NAME or openai:NAME@https://host/v1")
     return rest.strip(), None
 
