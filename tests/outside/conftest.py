@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from . import HELD
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "row(name): the row of the list of faults that a test keeps closed")
+    config.addinivalue_line("markers", "row(name): the row of the list of faults that a test keeps closed; HELD: none")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -23,7 +25,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     row, place = item.get_closest_marker("row"), os.environ.get("PLAIT_OUTSIDE_ROWS")
     decided = report.when == "call" or report.outcome != "passed"
-    if place and row is not None and decided:
+    if place and row is not None and row.args[0] != HELD and decided:
         error = call.excinfo
         why = f"{error.typename}: {error.value}".splitlines()[0][:200] if error is not None else ""
         line = {"row": row.args[0], "test": item.nodeid, "when": report.when, "outcome": report.outcome, "why": why}

@@ -12,6 +12,8 @@ import torch
 from plait.tests.hub_server import REPOSITORY, Hub, serving
 from safetensors.torch import load_file, save_file
 
+from . import HELD
+
 WORDS = ["<unk>", "<s>", "</s>", *(f"word{number}" for number in range(61))]
 SIZES = {
     "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -653,7 +655,7 @@ def test_a_gguf_that_is_not_whole_is_refused(refused, tmp_path, lack):
     refused(f"gguf:{gguf_file(tmp_path / 'x.gguf', **fields)}", said)
 
 
-@pytest.mark.row("A: tracebacks of broken folders")
+@pytest.mark.row(HELD)
 @pytest.mark.parametrize("share", [0.0001, 0.001, 0.05, 0.2, 0.5, 0.9, 0.999])
 def test_a_gguf_cut_anywhere_is_one_line(refused, tmp_path, share):
     content = gguf_file(tmp_path / "x.gguf").read_bytes()

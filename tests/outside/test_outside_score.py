@@ -11,6 +11,7 @@ import sys
 import pytest
 from plait.orchestrator.runfolder import RunFolder
 
+from . import HELD
 from .many_tokenizers import folder_of
 
 PLAIN = "byte-level BPE"
@@ -64,6 +65,7 @@ class TestNotFinite:
         assert "data.jsonl:1" in err
         assert "nan" in err.lower()
 
+    @pytest.mark.row(HELD)
     def test_a_path_around_it_is_scored(self, broken, scored, data):
         code, rows, _, err = scored(data(*map(question, range(3))), "--path", "0,2", model=broken)
         assert code == 0, err
@@ -188,7 +190,7 @@ def test_choices_that_are_the_same_are_refused(command, plait, data, sound):
     assert "0 and 2" in err
 
 
-@pytest.mark.row("E: published rows in one line")
+@pytest.mark.row(HELD)
 @pytest.mark.parametrize(
     "row",
     [
@@ -232,7 +234,7 @@ def test_a_bad_argument_is_refused_before_anything_is_scored(arguments, scored, 
     assert err.strip()
 
 
-@pytest.mark.row("E: inputs that cannot run, one line each")
+@pytest.mark.row(HELD)
 @pytest.mark.parametrize("text", ["", "\n\n"])
 def test_an_empty_file_is_refused(text, scored, data):
     code, rows, _, err = scored(data(text))
@@ -348,5 +350,5 @@ def test_without_a_chat_template_the_prompt_is_the_text_and_with_one_it_is_the_t
 @pytest.mark.row("E: every spec field has a flag or is named")
 def test_an_unknown_option_names_how_the_field_is_set(plait):
     code, _, err = plait("cola", "--window", "4")
-    assert code == 2
-    assert "--set run.window=" in err
+    named = "--set run.window=" in err  # apart: what typer says of an unknown option is none of this test's names
+    assert (code, named) == (2, True)
