@@ -256,8 +256,7 @@ async def _continuation(model: _Asked) -> Continuation | None:
             if failure.reason not in _REFUSALS:
                 raise
             continue
-        for repeats in (False, True):
-            rest = text[len(_BEGUN) :] if repeats and text.startswith(_BEGUN) else "" if repeats else text
+        for repeats, rest in ((False, text), (True, text.removeprefix(_BEGUN))):
             if rest.startswith("is"):
                 return replace(form, repeats=repeats)
     return None

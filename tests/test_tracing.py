@@ -12,25 +12,15 @@ from plait.models.export_source import source_of
 from plait.models.network import build, state_of, tensors, with_state
 from plait.models.tracing import UnreadableModel, from_module
 from plait.search.network_space import NetworkSpace
+from plait.tests.settled_norms import settled
 from torch import nn
-
-
-def settled(module, example):
-    """Return the module with statistics of its norms, and weights of its norms, that are no constants."""
-    draw = torch.Generator().manual_seed(0)
-    for part in module.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            for tensor in (part.running_mean, part.running_var, part.weight, part.bias):
-                if tensor is not None:
-                    tensor.data.copy_(torch.rand(tensor.shape, generator=draw) + 0.5)
-    return module
 
 
 def read(module, *shape):
     """Read the module, and require equal outputs on examples that reading did not see."""
     torch.manual_seed(0)
     example = torch.zeros(1, *shape)
-    settled(module, example)
+    settled(module)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     network = from_module(module, example)
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
@@ -406,7 +396,7 @@ class Twice(nn.Module):
 
 
 def test_the_clean_up_leaves_what_a_module_computes():
-    module = settled(Twice(), None)
+    module = settled(Twice())
     network = from_module(module, torch.zeros(1, 3, 6, 6)).eval()
     arch = cleaned(network.arch)
     assert sum(layer.op == "norm" for layer in arch.layers) == 2

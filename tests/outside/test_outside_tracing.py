@@ -12,26 +12,16 @@ from plait.models.inheritance import inherit
 from plait.models.network import state_of, tensors, with_state
 from plait.models.tracing import UnreadableModel, from_module
 from plait.search.network_space import NetworkSpace
+from plait.tests.settled_norms import settled
 from torch import nn
 
 HERE = Path(__file__).name
 
 
-def settled(module):
-    """Return the module with statistics and weights of norms that are no constants."""
-    draw = torch.Generator().manual_seed(0)
-    for part in module.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            for tensor in (part.running_mean, part.running_var, part.weight, part.bias):
-                if tensor is not None:
-                    tensor.data.copy_(torch.rand(tensor.shape, generator=draw) + 0.5)
-    return module.eval()
-
-
 def same(module, *shape, names=True):
     """Read the module; require equal outputs for several batches, equal counts, and edits that run."""
     torch.manual_seed(0)
-    settled(module)
+    settled(module).eval()
     network = from_module(module, torch.zeros(1, *shape)).eval()
     with torch.no_grad():
         for batch in (1, 2, 5):
